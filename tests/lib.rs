@@ -1,0 +1,1 @@
+//! Tests that cross crates: kernel, network namespaces, recorded traffic.

@@ -1,0 +1,1 @@
+//! Registry -> exposition text.

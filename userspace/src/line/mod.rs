@@ -1,0 +1,5 @@
+//! Datagram -> lines -> [`Event`]s.
+
+pub mod event;
+
+pub use event::{Event, EventKind};

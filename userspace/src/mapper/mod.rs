@@ -1,0 +1,1 @@
+//! Event -> family name and labels.

@@ -1,0 +1,1 @@
+//! Events, mapped -> families and series.
