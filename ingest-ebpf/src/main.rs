@@ -1,1 +1,118 @@
-fn main() {}
+//! The kernel object: two doors, one body.
+
+#![no_std]
+#![no_main]
+// Everything here is reached through the two programs; the binary exports nothing to Rust code.
+#![allow(unreachable_pub, reason = "a binary's modules export to each other only")]
+#![allow(clippy::cast_possible_truncation, reason = "the kernel's 32-bit lengths and indices, each bounded by a check")]
+
+mod frame;
+mod ingest;
+mod maps;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::xdp_action,
+    helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
+    macros::{socket_filter, xdp},
+    programs::{SkBuffContext, XdpContext},
+};
+use ingest_ebpf::{
+    layout::PAYLOAD_BYTES_MAX,
+    verdict::{Door, Outcome, Verdict},
+};
+
+use crate::{
+    ingest::{counted, ingest, scratch},
+    maps::Scratch,
+};
+
+/// Door 1: what comes from the wire, in native mode only.
+#[xdp]
+pub fn door_xdp(ctx: XdpContext) -> u32 {
+    match counted(Door::Xdp, from_frame(&ctx)).outcome() {
+        Outcome::Passed => xdp_action::XDP_PASS,
+        Outcome::Counted | Outcome::Ringed => xdp_action::XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn from_frame(ctx: &XdpContext) -> Verdict {
+    let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
+    match frame::payload(ctx, scratch) {
+        Ok(length) => ingest(ctx, Door::Xdp, scratch, length),
+        Err(verdict) => verdict,
+    }
+}
+
+/// Door 2: what the stack delivers to one of our own UDP sockets.
+#[socket_filter]
+pub fn door_socket_filter(ctx: SkBuffContext) -> i64 {
+    match counted(Door::SocketFilter, from_socket(&ctx)).outcome() {
+        // Keep all of it, however long.
+        Outcome::Passed => i64::from(u32::MAX),
+        Outcome::Counted | Outcome::Ringed => 0,
+    }
+}
+
+const UDP_BYTES: u32 = 8;
+/// `BPF_HDR_START_NET`: offsets count from the network header.
+const FROM_NETWORK_HEADER: u32 = 1;
+const ETHERTYPE_IPV6: u32 = 0x86dd_u16.to_be() as u32;
+
+/// The stack has checked everything; the buffer begins with the UDP header.
+#[inline(always)]
+fn from_socket(ctx: &SkBuffContext) -> Verdict {
+    let Some(scratch) = scratch() else { return Verdict::Empty };
+    let length = ctx.len();
+    if length <= UDP_BYTES {
+        return Verdict::Empty;
+    }
+    // As in `frame::load`: both bounds in a form that the verifier of Linux 6.1 keeps.
+    let payload = ((length - UDP_BYTES - 1) & 2047) + 1;
+    if payload as usize > PAYLOAD_BYTES_MAX || payload + UDP_BYTES != length {
+        return Verdict::LongPayload;
+    }
+    let skb = ctx.as_ptr().cast();
+    // SAFETY: the context is the kernel's, and the payload has room for PAYLOAD_BYTES_MAX bytes.
+    let result =
+        unsafe { bpf_skb_load_bytes(skb, UDP_BYTES, scratch.payload.bytes.as_mut_ptr().cast(), payload) };
+    if result != 0 || !load_source(ctx, scratch) {
+        return Verdict::BadLength;
+    }
+    scratch.payload.terminate(payload as usize);
+    ingest(ctx, Door::SocketFilter, scratch, payload as usize)
+}
+
+/// The sender's address and port into the record's header.
+#[inline(always)]
+fn load_source(ctx: &SkBuffContext, scratch: &mut Scratch) -> bool {
+    let skb = ctx.as_ptr().cast();
+    let mut port = 0_u16;
+    let address = &mut scratch.header.source_address;
+    let to: *mut u64 = address.as_mut_ptr();
+    // SAFETY: the context is the kernel's, and each destination is as long as the count says.
+    let results = unsafe {
+        let source = if ctx.skb.protocol() == ETHERTYPE_IPV6 {
+            bpf_skb_load_bytes_relative(skb, 8, to.cast(), 16, FROM_NETWORK_HEADER)
+        } else {
+            // An IPv4 address mapped into IPv6; its four bytes come last.
+            *address = [0, 0xffff_0000];
+            bpf_skb_load_bytes_relative(skb, 12, to.byte_add(12).cast(), 4, FROM_NETWORK_HEADER)
+        };
+        source | bpf_skb_load_bytes(skb, 0, (&raw mut port).cast(), 2)
+    };
+    scratch.header.source_port = u16::from_be(port);
+    results == 0
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel allows the helpers that we call to GPL programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod datagram;
+pub mod kernel;
 pub mod exposition;
 pub mod line;
 pub mod mapper;

@@ -1,0 +1,315 @@
+//! Frame -> UDP payload: door 1's checks. Every bounds check of a frame lives here.
+//!
+//! Door 1 stands in front of the stack, so it lets through to the payload only what the stack would
+//! have delivered to our socket, checksums included. Everything else is passed untouched.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
+use ingest_ebpf::{
+    checksum::{fold, halves, payload_sum},
+    layout::{
+        ALLOWED_NETWORKS_MAX, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
+    },
+    verdict::Verdict,
+};
+
+use crate::maps::{LISTEN, LISTEN_GENERATION, Scratch, setting};
+
+const ETHERNET_BYTES: usize = 14;
+const VLAN_BYTES: usize = 4;
+const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
+const UDP_BYTES: usize = 8;
+
+// Network byte order, as loaded from the frame.
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
+const VLAN_ID_MASK: u16 = 0x0fff_u16.to_be();
+const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
+
+const PROTOCOL_UDP: u8 = 17;
+const NEXT_HEADER_FRAGMENT: u8 = 44;
+
+/// Checks the frame and puts payload and source into the scratch space; the payload's length.
+#[inline(always)]
+pub fn payload(ctx: &XdpContext, scratch: &mut Scratch) -> Result<usize, Verdict> {
+    let frame = Frame { data: ctx.data(), end: ctx.data_end() };
+    let mut ethertype: u16 = frame.read(12).ok_or(Verdict::OtherTraffic)?;
+    let mut vlan = 0;
+    let mut ip = ETHERNET_BYTES;
+    if ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN {
+        let tag: u16 = frame.read(ETHERNET_BYTES).ok_or(Verdict::OtherTraffic)?;
+        vlan = tag & VLAN_ID_MASK;
+        ethertype = frame.read(ETHERNET_BYTES + 2).ok_or(Verdict::OtherTraffic)?;
+        ip += VLAN_BYTES;
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(ctx, &frame, ip, vlan, scratch),
+        ETHERTYPE_IPV6 => ipv6(ctx, &frame, ip, vlan, scratch),
+        _ => Err(Verdict::OtherTraffic),
+    }
+}
+
+#[inline(always)]
+fn ipv4(ctx: &XdpContext, frame: &Frame, ip: usize, vlan: u16, scratch: &mut Scratch) -> Result<usize, Verdict> {
+    if !frame.has(ip + IPV4_BYTES + UDP_BYTES) {
+        return Err(Verdict::OtherTraffic);
+    }
+    if frame.at::<u8>(ip + 9) != PROTOCOL_UDP || frame.at::<u8>(ip) >> 4 != 4 {
+        return Err(Verdict::OtherTraffic);
+    }
+    if frame.at::<u8>(ip) != 0x45 {
+        return Err(Verdict::IpOptions);
+    }
+    if frame.at::<u16>(ip + 6) & FRAGMENT_MASK != 0 {
+        return Err(Verdict::Fragment);
+    }
+    let udp = ip + IPV4_BYTES;
+    let port = our_port(frame, udp)?;
+    let (source, destination) = (frame.at::<u32>(ip + 12), frame.at::<u32>(ip + 16));
+    let virtual_interface = listening(ctx, frame, vlan, port, mapped(destination), scratch)?;
+    if !allowed_v4(source) {
+        return Err(Verdict::SourceNotAllowed);
+    }
+    let total = usize::from(u16::from_be(frame.at(ip + 2)));
+    let length = usize::from(u16::from_be(frame.at(udp + 4)));
+    if total != length + IPV4_BYTES {
+        return Err(Verdict::BadLength);
+    }
+    if frame.at::<u8>(ip + 8) == 0 {
+        return Err(Verdict::TtlZero);
+    }
+    let header = u64::from(frame.at::<u32>(ip))
+        + u64::from(frame.at::<u32>(ip + 4))
+        + u64::from(frame.at::<u32>(ip + 8))
+        + u64::from(source)
+        + u64::from(destination);
+    if fold(header) != 0xffff {
+        return Err(Verdict::BadIpChecksum);
+    }
+    let addresses = u64::from(source) + u64::from(destination);
+    let payload = load(ctx, frame, udp, length, scratch)?;
+    let checksum: u16 = frame.at(udp + 6);
+    // Over IPv4, zero means that the sender computed none.
+    if checksum != 0 {
+        verify(frame, udp, addresses, checksum, virtual_interface, scratch, payload)?;
+    }
+    scratch.header.source_address = mapped(source);
+    Ok(payload)
+}
+
+#[inline(always)]
+fn ipv6(ctx: &XdpContext, frame: &Frame, ip: usize, vlan: u16, scratch: &mut Scratch) -> Result<usize, Verdict> {
+    if !frame.has(ip + IPV6_BYTES + UDP_BYTES) {
+        return Err(Verdict::OtherTraffic);
+    }
+    match frame.at::<u8>(ip + 6) {
+        PROTOCOL_UDP => {}
+        NEXT_HEADER_FRAGMENT => return Err(Verdict::Fragment),
+        // Hop-by-hop, routing and destination options.
+        0 | 43 | 60 => return Err(Verdict::IpOptions),
+        _ => return Err(Verdict::OtherTraffic),
+    }
+    if frame.at::<u8>(ip) >> 4 != 6 {
+        return Err(Verdict::OtherTraffic);
+    }
+    let udp = ip + IPV6_BYTES;
+    let port = our_port(frame, udp)?;
+    let destination = [frame.at::<u64>(ip + 24), frame.at::<u64>(ip + 32)];
+    let virtual_interface = listening(ctx, frame, vlan, port, destination, scratch)?;
+    let source = [frame.at::<u64>(ip + 8), frame.at::<u64>(ip + 16)];
+    if !allowed_v6(source) {
+        return Err(Verdict::SourceNotAllowed);
+    }
+    let length = usize::from(u16::from_be(frame.at(udp + 4)));
+    if usize::from(u16::from_be(frame.at(ip + 4))) != length {
+        return Err(Verdict::BadLength);
+    }
+    if frame.at::<u8>(ip + 7) == 0 {
+        return Err(Verdict::TtlZero);
+    }
+    let addresses = halves(source[0])
+        + halves(source[1])
+        + halves(destination[0])
+        + halves(destination[1]);
+    let payload = load(ctx, frame, udp, length, scratch)?;
+    let checksum: u16 = frame.at(udp + 6);
+    if checksum == 0 {
+        return Err(Verdict::BadUdpChecksum);
+    }
+    verify(frame, udp, addresses, checksum, virtual_interface, scratch, payload)?;
+    scratch.header.source_address = source;
+    Ok(payload)
+}
+
+/// The destination port, if it is one that we listen on.
+#[inline(always)]
+fn our_port(frame: &Frame, udp: usize) -> Result<u16, Verdict> {
+    let port: u16 = frame.at(udp + 2);
+    for at in 0..LISTEN_PORTS_MAX {
+        let listen = setting!(ports[at]);
+        if listen == 0 {
+            break;
+        }
+        if listen == port {
+            return Ok(port);
+        }
+    }
+    Err(Verdict::OtherTraffic)
+}
+
+/// Whether the frame goes to one of our sockets; if so, whether its interface is virtual.
+#[inline(always)]
+fn listening(
+    ctx: &XdpContext,
+    frame: &Frame,
+    vlan: u16,
+    port: u16,
+    address: [u64; 2],
+    scratch: &mut Scratch,
+) -> Result<bool, Verdict> {
+    let key = ListenKey {
+        interface: ctx.ingress_ifindex() as u32,
+        port,
+        mac: frame.at(0),
+        vlan,
+        padding: 0,
+        address,
+    };
+    let generation = LISTEN_GENERATION.get(0).map_or(0, |generation| {
+        // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
+        unsafe { core::ptr::from_ref(generation).read_volatile() }
+    }) + 1;
+    if scratch.listen_generation == generation && scratch.listen_key.equals(&key) {
+        return Ok(scratch.listen_flags & u64::from(LISTEN_VIRTUAL) != 0);
+    }
+    // SAFETY: not preallocated, so an element that the daemon deletes is not reused while we read it.
+    let Some(entry) = (unsafe { LISTEN.get(key) }) else { return Err(Verdict::OtherDestination) };
+    scratch.listen_key = key;
+    scratch.listen_flags = u64::from(entry.flags);
+    scratch.listen_generation = generation;
+    Ok(entry.flags & LISTEN_VIRTUAL != 0)
+}
+
+#[inline(always)]
+fn allowed_v4(source: u32) -> bool {
+    let count = setting!(allowed_v4_count) as usize;
+    for at in 0..ALLOWED_NETWORKS_MAX {
+        if at >= count {
+            break;
+        }
+        if source & setting!(allowed_v4[at].mask) == setting!(allowed_v4[at].address) {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn allowed_v6(source: [u64; 2]) -> bool {
+    let count = setting!(allowed_v6_count) as usize;
+    for at in 0..ALLOWED_NETWORKS_MAX {
+        if at >= count {
+            break;
+        }
+        if source[0] & setting!(allowed_v6[at].mask[0]) == setting!(allowed_v6[at].address[0])
+            && source[1] & setting!(allowed_v6[at].mask[1]) == setting!(allowed_v6[at].address[1])
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// Copies the payload of a UDP datagram of `length` bytes (its header included) and terminates it.
+#[inline(always)]
+fn load(ctx: &XdpContext, frame: &Frame, udp: usize, length: usize, scratch: &mut Scratch) -> Result<usize, Verdict> {
+    if length < UDP_BYTES {
+        return Err(Verdict::BadLength);
+    }
+    if length == UDP_BYTES {
+        return Err(Verdict::Empty);
+    }
+    // The verifier of Linux 6.1 loses the lower bound of a length that was computed by subtraction;
+    // masking the length less one and adding it back states both bounds at once.
+    let payload = ((length - UDP_BYTES - 1) & 2047) + 1;
+    if payload > PAYLOAD_BYTES_MAX || payload + UDP_BYTES != length {
+        return Err(Verdict::LongPayload);
+    }
+    scratch.header.source_port = u16::from_be(frame.at(udp));
+    // SAFETY: the context is the kernel's, and the payload has room for PAYLOAD_BYTES_MAX bytes.
+    let result = unsafe {
+        bpf_xdp_load_bytes(
+            ctx.as_ptr().cast(),
+            (udp + UDP_BYTES) as u32,
+            scratch.payload.bytes.as_mut_ptr().cast(),
+            payload as u32,
+        )
+    };
+    if result != 0 {
+        // The frame ends before the datagram does.
+        return Err(Verdict::BadLength);
+    }
+    scratch.payload.terminate(payload);
+    Ok(payload)
+}
+
+/// Verifies the UDP checksum over pseudo-header, header and payload.
+#[inline(always)]
+fn verify(
+    frame: &Frame,
+    udp: usize,
+    addresses: u64,
+    checksum: u16,
+    virtual_interface: bool,
+    scratch: &Scratch,
+    payload: usize,
+) -> Result<(), Verdict> {
+    let length: u16 = frame.at(udp + 4);
+    let pseudo = addresses + u64::from(u16::from(PROTOCOL_UDP).to_be()) + u64::from(length);
+    if virtual_interface && fold(pseudo) == checksum {
+        return Ok(());
+    }
+    let header = u64::from(frame.at::<u32>(udp)) + u64::from(length) + u64::from(checksum);
+    if fold(pseudo + header + payload_sum(&scratch.payload, payload.div_ceil(8))) == 0xffff {
+        Ok(())
+    } else {
+        Err(Verdict::BadUdpChecksum)
+    }
+}
+
+/// An IPv4 address as loaded from the frame, mapped into IPv6.
+#[inline(always)]
+fn mapped(address: u32) -> [u64; 2] {
+    [0, (u64::from(address) << 32) | 0xffff_0000]
+}
+
+/// The linear part of a frame.
+struct Frame {
+    data: usize,
+    end: usize,
+}
+
+impl Frame {
+    /// Whether the frame holds its first `bytes` bytes.
+    #[inline(always)]
+    fn has(&self, bytes: usize) -> bool {
+        self.data + bytes <= self.end
+    }
+
+    /// Loads a header field; the caller has asked [`Frame::has`] for more than its end, and the
+    /// verifier checks that it did.
+    #[inline(always)]
+    fn at<T: Copy>(&self, offset: usize) -> T {
+        // SAFETY: inside the frame, which stays mapped while the program runs; any bytes are a T,
+        // for it is only used with integers and byte arrays.
+        unsafe { ((self.data + offset) as *const T).read_unaligned() }
+    }
+
+    /// Loads a field that may lie behind the frame's end.
+    #[inline(always)]
+    fn read<T: Copy>(&self, offset: usize) -> Option<T> {
+        self.has(offset + size_of::<T>()).then(|| self.at(offset))
+    }
+}

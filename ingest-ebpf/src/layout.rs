@@ -1,0 +1,267 @@
+//! Sizes and layouts of everything that kernel and daemon share through maps.
+//!
+//! The object and the daemon are built apart, so each size is asserted at compile time, and
+//! [`LAYOUT_VERSION`] is compared at load time.
+
+/// Raised with every change of a layout in this file.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Longest payload that a door consumes: one Ethernet frame's worth over IPv4.
+pub const PAYLOAD_BYTES_MAX: usize = 1472;
+/// Offsets into a [`Payload`] are masked with this, so that the verifier sees their bound.
+pub const PAYLOAD_MASK: usize = 2047;
+/// Lines of one datagram that a door resolves; a datagram with more goes to the ring.
+pub const LINES_MAX: usize = 32;
+/// Longest identity in 8-byte words, head and tail each padded to whole words.
+pub const IDENTITY_WORDS_MAX: usize = 32;
+/// Digits of a value that the splitter reads; 15 digits are exact in an `f64`.
+pub const VALUE_DIGITS_MAX: usize = 15;
+/// Largest value that a slot takes. A slot's sum is 64 bits wide: at 20 million datagrams/s of this
+/// value it wraps after more than three minutes, and it is read several times a second.
+pub const SLOT_VALUE_MAX: u64 = u32::MAX as u64;
+/// UDP ports that the doors may serve.
+pub const LISTEN_PORTS_MAX: usize = 8;
+/// Networks per address family in the allow-list of sources.
+pub const ALLOWED_NETWORKS_MAX: usize = 16;
+/// Rings at most, one per CPU; a CPU beyond that passes its cold datagrams.
+pub const RINGS_MAX: usize = 1024;
+
+/// A payload with room behind it, so that an 8-byte read at any masked offset stays inside.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Payload {
+    pub bytes: [u8; PAYLOAD_MASK + 1 + 32],
+}
+
+const _: () = assert!(size_of::<Payload>() == 2080);
+const _: () = assert!(PAYLOAD_BYTES_MAX + 32 <= PAYLOAD_MASK);
+
+impl Payload {
+    pub const EMPTY: Self = Self { bytes: [0; PAYLOAD_MASK + 1 + 32] };
+
+    /// The eight bytes from `offset & PAYLOAD_MASK`, first byte lowest.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, offset: usize) -> u64 {
+        let at = offset & PAYLOAD_MASK;
+        // SAFETY: `at <= PAYLOAD_MASK` and `bytes` is 32 bytes longer than that, so `at..at + 8` is
+        // inside; any bytes are a u64. A checked slice would leave a panic path in the kernel.
+        u64::from_le(unsafe { self.bytes.as_ptr().add(at).cast::<u64>().read_unaligned() })
+    }
+
+    /// The sixteen bytes from `offset & PAYLOAD_MASK`, as two words.
+    #[inline(always)]
+    #[must_use]
+    pub fn two_words(&self, offset: usize) -> (u64, u64) {
+        let at = offset & PAYLOAD_MASK;
+        // SAFETY: as in `word`; 16 bytes are inside, too.
+        unsafe {
+            let first = self.bytes.as_ptr().add(at).cast::<u64>();
+            (u64::from_le(first.read_unaligned()), u64::from_le(first.add(1).read_unaligned()))
+        }
+    }
+
+    /// Writes a zero word behind the payload's end: what lies there from an earlier datagram must not
+    /// be read as digits, and a NUL ends the last line. Nothing reads further than that word, for
+    /// every scan stops at the NUL.
+    #[inline(always)]
+    pub fn terminate(&mut self, payload_bytes: usize) {
+        let at = payload_bytes & PAYLOAD_MASK;
+        // SAFETY: as in `word`.
+        unsafe { self.bytes.as_mut_ptr().add(at).cast::<u64>().write_unaligned(0) };
+    }
+}
+
+/// Element of `BUCKETS`: four places, each empty (0) or a tag and a slot.
+///
+/// Buckets and identities make a hash table of our own instead of the kernel's: an array look-up is
+/// inlined, a hash map's is a call that hashes the hash once more.
+#[repr(C, align(32))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    pub places: [u64; BUCKET_PLACES],
+}
+
+pub const BUCKET_PLACES: usize = 4;
+const _: () = assert!(size_of::<Bucket>() == 32);
+
+/// What a bucket's place holds for an identity of this hash, counted in `slot`. Never 0.
+#[inline(always)]
+#[must_use]
+pub const fn place(hash: u64, slot: u32) -> u64 {
+    tag(hash) | slot as u64
+}
+
+/// The upper half of the hash, never 0: what a place is compared by, in the upper half.
+#[inline(always)]
+#[must_use]
+pub const fn tag(hash: u64) -> u64 {
+    (hash | 1 << 32) & TAG_MASK
+}
+
+/// The part of a place that holds the tag; the rest holds the slot.
+pub const TAG_MASK: u64 = 0xffff_ffff_0000_0000;
+
+/// Element of `IDENTITIES[slot]`: the bytes to compare after a tag matched.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdentityEntry {
+    /// One of the `OPERATION_*` numbers; a number that the program does not know means "not hot".
+    pub operation: u32,
+    /// Bytes of head and tail, `head << 16 | tail`.
+    pub shape: u32,
+    /// Head, padded with zeros to whole words, then tail, likewise; the rest are zero.
+    pub words: [u64; IDENTITY_WORDS_MAX],
+}
+
+const _: () = assert!(size_of::<IdentityEntry>() == 8 + 8 * IDENTITY_WORDS_MAX);
+
+/// Add the value to the slot's sum and one to its lines: counters.
+pub const OPERATION_ADD: u32 = 1;
+
+/// One cell of `SLOTS[cpu][slot]`. It only grows; nobody resets it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Lines counted here. Told apart from the sum because `x:0|c` is an event, too.
+    pub lines: u64,
+    /// Sum of their values.
+    pub sum: u64,
+}
+
+const _: () = assert!(size_of::<Slot>() == 16);
+
+/// What stands in front of the payload in a ring record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub received_ns: u64,
+    /// IPv6, or IPv4 mapped into it, as two words of the bytes in network order.
+    pub source_address: [u64; 2],
+    /// Host byte order.
+    pub source_port: u16,
+    pub payload_bytes: u16,
+    /// [`crate::verdict::Door`] as a number.
+    pub door: u32,
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
+pub const RECORD_HEADER_BYTES: usize = 32;
+
+/// Key of `LISTEN`: where a frame must be going for door 1 to look at its payload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenKey {
+    /// Index of the interface that the frame came in on.
+    pub interface: u32,
+    /// Destination port, network byte order.
+    pub port: u16,
+    /// Destination MAC: the interface's own.
+    pub mac: [u8; 6],
+    /// VLAN id, 0 without a tag: a tagged frame is ours only where that VLAN has an interface.
+    pub vlan: u16,
+    pub padding: u16,
+    /// Destination address, as in [`RecordHeader::source_address`].
+    pub address: [u64; 2],
+}
+
+const _: () = assert!(size_of::<ListenKey>() == 32);
+
+impl ListenKey {
+    /// Equality by four words, which compiles to less than the derived one.
+    #[inline(always)]
+    #[must_use]
+    pub fn equals(&self, other: &Self) -> bool {
+        let (a, b) = (self.words(), other.words());
+        ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3])) == 0
+    }
+
+    #[inline(always)]
+    fn words(&self) -> [u64; 4] {
+        // SAFETY: a `ListenKey` is 32 bytes of integers without padding (asserted above).
+        unsafe { core::ptr::from_ref(self).cast::<[u64; 4]>().read_unaligned() }
+    }
+}
+
+/// The 16 bytes of an address as the two words that the maps hold.
+#[must_use]
+pub fn address_words(octets: [u8; 16]) -> [u64; 2] {
+    let mut words = [[0; 8]; 2];
+    words[0].copy_from_slice(&octets[..8]);
+    words[1].copy_from_slice(&octets[8..]);
+    words.map(u64::from_ne_bytes)
+}
+
+/// Value of `LISTEN`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenEntry {
+    /// `LISTEN_*` bits.
+    pub flags: u32,
+}
+
+/// The interface is virtual: a UDP checksum may hold just the pseudo-header sum, because the frame
+/// never crosses a wire (`CHECKSUM_PARTIAL`).
+pub const LISTEN_VIRTUAL: u32 = 1;
+
+/// An IPv4 network of the allow-list, both in network byte order as loaded from the frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkV4 {
+    pub address: u32,
+    pub mask: u32,
+}
+
+/// An IPv6 network of the allow-list, as two words loaded from the frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkV6 {
+    pub address: [u64; 2],
+    pub mask: [u64; 2],
+}
+
+/// The program's settings, written into its read-only data before it is loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub layout_version: u32,
+    /// Columns of `SLOTS`, and elements of `IDENTITIES`.
+    pub slots_per_cpu: u32,
+    /// Number of buckets less one; their number is a power of two.
+    pub bucket_mask: u32,
+    /// Rows of `SLOTS` and `COUNTERS`; a CPU beyond passes everything.
+    pub cpus: u32,
+    /// A ring asks for its reader when this many bytes wait in it.
+    pub ring_wake_bytes: u32,
+    pub padding: u32,
+    /// Seed of the identities' hash.
+    pub seed: u64,
+    /// Networks in use, of each family.
+    pub allowed_v4_count: u32,
+    pub allowed_v6_count: u32,
+    /// Network byte order; unused ones are 0, which is no UDP port.
+    pub ports: [u16; LISTEN_PORTS_MAX],
+    pub allowed_v4: [NetworkV4; ALLOWED_NETWORKS_MAX],
+    pub allowed_v6: [NetworkV6; ALLOWED_NETWORKS_MAX],
+}
+
+const _: () = assert!(size_of::<Settings>() == 40 + 16 + 8 * 16 + 32 * 16);
+
+impl Settings {
+    /// Settings under which no frame is ours.
+    pub const NONE: Self = Self {
+        layout_version: LAYOUT_VERSION,
+        slots_per_cpu: 0,
+        bucket_mask: 0,
+        cpus: 0,
+        ring_wake_bytes: 0,
+        padding: 0,
+        seed: 0,
+        allowed_v4_count: 0,
+        allowed_v6_count: 0,
+        ports: [0; LISTEN_PORTS_MAX],
+        allowed_v4: [NetworkV4 { address: 0, mask: 0 }; ALLOWED_NETWORKS_MAX],
+        allowed_v6: [NetworkV6 { address: [0; 2], mask: [0; 2] }; ALLOWED_NETWORKS_MAX],
+    };
+}

@@ -1,0 +1,330 @@
+//! Kernel object -> loaded programs and maps.
+
+#![expect(unsafe_code, reason = "aya asks for `unsafe impl Pod` on the layouts that kernel and daemon share")]
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::Ordering,
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{ArrayOfMaps, HashMap, Map, MapData, MapError},
+    programs::{ProgramError, ProgramType, SocketFilter, Xdp},
+    sys::{BpfHelper, is_helper_supported},
+};
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use ingest_ebpf::{
+    layout::{
+        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LAYOUT_VERSION, LISTEN_PORTS_MAX, ListenEntry, ListenKey, NetworkV4,
+        NetworkV6, RINGS_MAX, Settings,
+    },
+    verdict::COUNTERS_PER_CPU,
+};
+
+use super::{
+    counters::Counters,
+    identities::IdentityTable,
+    memory_map::{MemoryMap, page_bytes},
+    ring::Ring,
+    slots::MappedSlots,
+};
+
+/// The object that this binary carries, if it was built with the feature `kernel`.
+#[cfg(feature = "kernel")]
+pub const EMBEDDED: Option<&[u8]> =
+    Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rotameter-ebpf")));
+/// The object that this binary carries, if it was built with the feature `kernel`.
+#[cfg(not(feature = "kernel"))]
+pub const EMBEDDED: Option<&[u8]> = None;
+
+/// A value that aya copies into maps and globals byte by byte.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shared<T>(pub T);
+
+// SAFETY: `repr(C)` over integers and byte arrays with no padding (sizes asserted in `layout.rs`):
+// every bit pattern is a value.
+unsafe impl Pod for Shared<Settings> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<ListenKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<ListenEntry> {}
+
+/// Sizes of the kernel's tables; checked by `config.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Identities that may be promoted at once, and slots of each CPU.
+    pub slots: u32,
+    /// Buckets of the identity table, four places each; a power of two.
+    pub buckets: u32,
+    /// Data bytes of each CPU's ring, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+}
+
+/// What the programs are told before they are loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    pub sizes: Sizes,
+    /// Seed of the identities' hash.
+    pub seed: u64,
+    /// UDP ports that the doors serve, host byte order.
+    pub ports: Vec<u16>,
+    pub allowed_v4: Vec<NetworkV4>,
+    pub allowed_v6: Vec<NetworkV6>,
+}
+
+/// Why the object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("this binary carries no kernel object; build it with `cargo xtask build`")]
+    NotBuiltIn,
+    #[error("reading the kernel object")]
+    Parse(#[source] aya::EbpfError),
+    #[error("the kernel object lacks {0}; build object and daemon together with `cargo xtask build`")]
+    Missing(&'static str),
+    #[error("loading the program {program}{}", rejection(.source))]
+    Load { program: &'static str, source: ProgramError },
+    #[error("setting up the map {map}")]
+    Map { map: &'static str, source: MapError },
+    #[error("mapping the map {map} into memory")]
+    MemoryMap { map: &'static str, source: io::Error },
+    #[error("listening on {given} UDP ports; the kernel program knows at most {LISTEN_PORTS_MAX}")]
+    ManyPorts { given: usize },
+    #[error("--xdp.allow-source names {given} networks of one address family; at most {ALLOWED_NETWORKS_MAX} are possible")]
+    ManyNetworks { given: usize },
+    #[error("this machine has {0} possible CPUs, more than the kernel program provides for")]
+    ManyCpus(usize),
+}
+
+/// The way out, for the failures that an operator can do something about.
+fn rejection(error: &ProgramError) -> &'static str {
+    match error {
+        ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
+            ": the capabilities CAP_BPF and CAP_NET_ADMIN are needed"
+        }
+        ProgramError::LoadError { .. } => ": the kernel's verifier refused it; Linux 5.17 or later is needed",
+        _ => "",
+    }
+}
+
+/// The loaded object: maps open, programs not attached to anything.
+pub struct Object {
+    ebpf: Ebpf,
+    pub identities: IdentityTable,
+    pub listen: HashMap<MapData, Shared<ListenKey>, Shared<ListenEntry>>,
+    listen_generation: MemoryMap,
+    pub slots: MappedSlots,
+    pub counters: Counters,
+    pub rings: Vec<Ring>,
+    /// Keeps the outer map alive; the programs reach the rings through it.
+    _rings: ArrayOfMaps<MapData, MapData>,
+    /// Why door 1 cannot open on this kernel, if so.
+    pub xdp_refused: Option<String>,
+    pub cpus: usize,
+    pub seed: u64,
+}
+
+/// Names of the two programs in the object.
+const XDP_PROGRAM: &str = "door_xdp";
+const SOCKET_FILTER_PROGRAM: &str = "door_socket_filter";
+
+impl Object {
+    /// Loads `object` into the kernel: maps, the socket filter, and the XDP program where this kernel
+    /// has `bpf_xdp_load_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]; nothing stays behind in the kernel.
+    pub fn load(object: &[u8], options: &LoadOptions) -> Result<Self, ObjectError> {
+        let cpus = possible_cpus();
+        if cpus > RINGS_MAX {
+            return Err(ObjectError::ManyCpus(cpus));
+        }
+        let rows = u32::try_from(cpus).map_err(|_| ObjectError::ManyCpus(cpus))?;
+        let settings = Shared(settings(options, rows)?);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("BUCKETS", options.sizes.buckets)
+            .map_max_entries("IDENTITIES", options.sizes.slots)
+            .map_max_entries("SLOTS", rows * options.sizes.slots)
+            .map_max_entries("COUNTERS", rows * COUNTERS_PER_CPU)
+            .map_max_entries("RINGS", rows)
+            .override_global("SETTINGS", &settings, true)
+            .load(object)
+            .map_err(ObjectError::Parse)?;
+
+        let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
+        let mut rings = Vec::with_capacity(cpus);
+        for cpu in 0..rows {
+            let ring = new_ring(options.sizes.ring_bytes).map_err(|source| ObjectError::Map { map: "RINGS", source })?;
+            outer.set(cpu, &ring, 0).map_err(|source| ObjectError::Map { map: "RINGS", source })?;
+            let fd = own_fd(ring.fd().as_fd(), "RINGS")?;
+            let ring = Ring::new(fd, options.sizes.ring_bytes as usize)
+                .map_err(|source| ObjectError::MemoryMap { map: "RINGS", source })?;
+            rings.push(ring);
+        }
+        let slots = array_fd(&mut ebpf, "SLOTS", |fd| MappedSlots::new(fd, cpus, options.sizes.slots as usize))?;
+        let counters = array_fd(&mut ebpf, "COUNTERS", |fd| Counters::new(fd, cpus))?;
+        let buckets = array_fd(&mut ebpf, "BUCKETS", |fd| {
+            MemoryMap::new(fd, 0, mapped_bytes(options.sizes.buckets, size_of::<Bucket>()), true)
+        })?;
+        let entries = array_fd(&mut ebpf, "IDENTITIES", |fd| {
+            MemoryMap::new(fd, 0, mapped_bytes(options.sizes.slots, size_of::<IdentityEntry>()), true)
+        })?;
+        let listen_generation =
+            array_fd(&mut ebpf, "LISTEN_GENERATION", |fd| MemoryMap::new(fd, 0, page_bytes(), true))?;
+        let identities = IdentityTable::new(buckets, entries, options.sizes.buckets);
+        let listen = typed(&mut ebpf, "LISTEN")?;
+
+        let mut loaded = Self {
+            ebpf,
+            identities,
+            listen,
+            listen_generation,
+            slots,
+            counters,
+            rings,
+            _rings: outer,
+            xdp_refused: None,
+            cpus,
+            seed: options.seed,
+        };
+        loaded
+            .socket_filter()?
+            .load()
+            .map_err(|source| ObjectError::Load { program: SOCKET_FILTER_PROGRAM, source })?;
+        loaded.load_xdp();
+        Ok(loaded)
+    }
+
+    /// Door 1 needs a helper that came with Linux 5.18; the helper is probed, not the version.
+    fn load_xdp(&mut self) {
+        match is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.xdp_refused = Some("this kernel lacks bpf_xdp_load_bytes (Linux 5.18 and later have it)".into());
+                return;
+            }
+            Err(error) => {
+                self.xdp_refused = Some(format!("asking the kernel for bpf_xdp_load_bytes: {error}"));
+                return;
+            }
+        }
+        let result = self.xdp().and_then(|program| {
+            program.load().map_err(|source| ObjectError::Load { program: XDP_PROGRAM, source })
+        });
+        if let Err(error) = result {
+            self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
+        }
+    }
+
+    /// Door 2's program.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::Missing`], if the object is not ours.
+    pub fn socket_filter(&mut self) -> Result<&mut SocketFilter, ObjectError> {
+        self.ebpf
+            .program_mut(SOCKET_FILTER_PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(ObjectError::Missing("the program door_socket_filter"))
+    }
+
+    /// Door 1's program; loaded only where `xdp_refused` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::Missing`], if the object is not ours.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, ObjectError> {
+        self.ebpf
+            .program_mut(XDP_PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(ObjectError::Missing("the program door_xdp"))
+    }
+
+    /// Makes the programs forget what they remember of the listen set; to be called after a change.
+    pub fn listen_changed(&self) {
+        if let Some(generation) = self.listen_generation.word(0) {
+            generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The loader's own handle, for the log map.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Object").field("cpus", &self.cpus).field("xdp_refused", &self.xdp_refused).finish_non_exhaustive()
+    }
+}
+
+fn settings(options: &LoadOptions, cpus: u32) -> Result<Settings, ObjectError> {
+    let mut settings = Settings {
+        layout_version: LAYOUT_VERSION,
+        slots_per_cpu: options.sizes.slots,
+        bucket_mask: options.sizes.buckets - 1,
+        cpus,
+        ring_wake_bytes: options.sizes.ring_bytes / 8,
+        seed: options.seed,
+        ..Settings::NONE
+    };
+    let ports = settings
+        .ports
+        .get_mut(..options.ports.len())
+        .ok_or(ObjectError::ManyPorts { given: options.ports.len() })?;
+    for (to, from) in ports.iter_mut().zip(&options.ports) {
+        *to = from.to_be();
+    }
+    settings.allowed_v4_count = copy_networks(&mut settings.allowed_v4, &options.allowed_v4)?;
+    settings.allowed_v6_count = copy_networks(&mut settings.allowed_v6, &options.allowed_v6)?;
+    Ok(settings)
+}
+
+fn copy_networks<T: Copy>(to: &mut [T], from: &[T]) -> Result<u32, ObjectError> {
+    let given = from.len();
+    to.get_mut(..given).ok_or(ObjectError::ManyNetworks { given })?.copy_from_slice(from);
+    u32::try_from(given).map_err(|_| ObjectError::ManyNetworks { given })
+}
+
+fn new_ring(bytes: u32) -> Result<MapData, MapError> {
+    let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
+    MapData::create(map, "rotameter_ring", None)
+}
+
+/// Takes a map out of the object as the type that it must have.
+fn typed<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, ObjectError> {
+    let map = ebpf.take_map(name).ok_or(ObjectError::Missing(name))?;
+    T::try_from(map).map_err(|source| ObjectError::Map { map: name, source })
+}
+
+/// Maps an array into memory; the mapping keeps the map alive.
+fn array_fd<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    map: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> Result<T, ObjectError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => {
+            map(data.fd().as_fd()).map_err(|source| ObjectError::MemoryMap { map: name, source })
+        }
+        _ => Err(ObjectError::Missing(name)),
+    }
+}
+
+fn mapped_bytes(elements: u32, element_bytes: usize) -> usize {
+    (elements as usize * element_bytes).next_multiple_of(page_bytes())
+}
+
+fn own_fd(fd: BorrowedFd<'_>, map: &'static str) -> Result<OwnedFd, ObjectError> {
+    fd.try_clone_to_owned().map_err(|source| ObjectError::MemoryMap { map, source })
+}
+
+/// CPUs that this machine may ever have; the kernel numbers them from 0.
+#[must_use]
+pub fn possible_cpus() -> usize {
+    aya::util::nr_cpus().unwrap_or(1)
+}
