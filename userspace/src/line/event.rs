@@ -11,7 +11,8 @@ pub struct Event<'a> {
     /// The name as sent, without tags, not escaped.
     pub name: &'a str,
     pub kind: EventKind,
-    /// The number on the wire.
+    /// The number on the wire; 0 for a set. A counter with several sample rates is not cacheable and
+    /// has all but the last divided out already, as one division rounds differently from two.
     pub raw: f64,
     /// What `raw` is divided by: the sample rate for counters, 1000 for `ms` (milliseconds to
     /// seconds), else 1.
@@ -40,4 +41,8 @@ pub enum EventKind {
     },
     /// Timer, histogram or distribution: one observation.
     Observer,
+    /// One member of a set, by the hash of its text; only from a parser that was told to accept sets.
+    Set {
+        member_hash: u64,
+    },
 }

@@ -1,0 +1,480 @@
+//! Line -> [`Event`]s, each error counted under its reason.
+
+use super::dogstatsd::{self, Fields};
+use super::sample::{self, SampleType};
+use super::tags::{Resolved, TagList};
+use super::{Dialects, Event, LineError, Tally, head};
+
+/// Reads lines; keeps its scratch space, so that a line with few tags costs no allocation.
+#[derive(Debug, Default)]
+pub struct Parser {
+    pub dialects: Dialects,
+    /// Whether a set's sample becomes an event. statsd_exporter refuses them, and so do we unless
+    /// told otherwise.
+    pub sets: bool,
+    joined_name: String,
+    escaped_keys: String,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Parser {
+    /// A parser for `dialects` that refuses sets.
+    #[must_use]
+    pub fn new(dialects: Dialects) -> Self {
+        Self { dialects, ..Self::default() }
+    }
+
+    /// Hands each event of `line` to `sink`, in order, and counts in `tally` what came of the line.
+    ///
+    /// `line` stands between two `\n` and may be any bytes. A line that came from a cache by
+    /// [`super::split_value`] must be counted by the caller: one line, one sample, one event, and
+    /// one in [`Tally::tags`] if the event has tags.
+    pub fn parse_line(&mut self, line: &[u8], tally: &mut Tally, sink: &mut impl FnMut(Event<'_>)) {
+        tally.lines += 1;
+        if line.is_empty() {
+            tally.empty += 1;
+        } else if let Err(error) = self.parse(line, tally, sink) {
+            tally.refuse(error);
+        }
+    }
+
+    fn parse(
+        &mut self,
+        line: &[u8],
+        tally: &mut Tally,
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), LineError> {
+        let line = simdutf8::basic::from_utf8(line).map_err(|_| LineError::MalformedLine)?;
+        let (head, rest) = cut(line, b':').ok_or(LineError::MalformedLine)?;
+        if head.is_empty() {
+            return Err(LineError::MalformedLine);
+        }
+
+        let dialects = self.dialects;
+        let mut tags = TagList::new(&mut self.escaped_keys, &self.hasher);
+        let head = head::parse(head, dialects, &mut tags, &mut self.joined_name);
+        tally.tag_errors += head.tag_errors;
+        let has_section = dogstatsd::has_tags(rest);
+        if has_section && !tags.is_empty() {
+            return Err(LineError::MixedTaggingStyles);
+        }
+
+        let (values, suffix) = cut(rest, b'|').ok_or(LineError::NotEnoughParts)?;
+        let suffix_parts = Suffix::parse(suffix);
+        let packed = values.contains(':');
+        if packed && !suffix_parts.kind.is_observer() {
+            return Err(LineError::InvalidAggregateType);
+        }
+        let mut samples = Samples { name: head.name, sets: self.sets, tally, sink };
+        if packed || has_section || !suffix.contains(':') {
+            // One sample, or several values that share everything after the first `|`. What they
+            // share is read once: a datagram of many values and many tags must not cost their
+            // product.
+            let fields = suffix_parts.fields.map(|fields| dogstatsd::parse(fields, dialects, &mut tags));
+            let fields = fields.unwrap_or_default();
+            let alone = !packed && head.tag_errors == 0;
+            let tags = tags.resolve();
+            for value in values.split(':') {
+                samples.read(value, &suffix_parts, &fields, &tags, alone);
+            }
+        } else {
+            // Without a tag section, and parted at each `:`, no sample can bring tags of its own.
+            let head_tags = tags.resolve();
+            for text in rest.split(':') {
+                let Some((value, suffix)) = cut(text, b'|') else {
+                    samples.refuse(LineError::MalformedComponent);
+                    continue;
+                };
+                let suffix = Suffix::parse(suffix);
+                let mut no_keys = String::new();
+                let mut no_tags = TagList::new(&mut no_keys, &self.hasher);
+                let fields = suffix.fields.map(|fields| dogstatsd::parse(fields, dialects, &mut no_tags));
+                samples.read(value, &suffix, &fields.unwrap_or_default(), &head_tags, false);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows the value of a sample: `type|field|field`.
+struct Suffix<'a> {
+    kind: SampleType,
+    /// `None` if nothing follows the type, not even a `|`; also if there are too many parts.
+    fields: Option<&'a str>,
+    too_many_parts: bool,
+}
+
+impl<'a> Suffix<'a> {
+    fn parse(suffix: &'a str) -> Self {
+        let (kind, fields) = cut(suffix, b'|').map_or((suffix, None), |(kind, fields)| (kind, Some(fields)));
+        let too_many_parts = dogstatsd::too_many(fields);
+        let fields = fields.filter(|_| !too_many_parts);
+        Self { kind: sample::sample_type(kind), fields, too_many_parts }
+    }
+}
+
+/// The samples of one line on their way out.
+struct Samples<'a, S> {
+    name: &'a str,
+    sets: bool,
+    tally: &'a mut Tally,
+    sink: &'a mut S,
+}
+
+impl<S: FnMut(Event<'_>)> Samples<'_, S> {
+    fn refuse(&mut self, error: LineError) {
+        self.tally.samples += 1;
+        self.tally.refuse(error);
+    }
+
+    /// Reads one sample; `alone` says that nothing else of its line gave a sample or an error.
+    fn read(&mut self, value: &str, suffix: &Suffix<'_>, fields: &Fields, tags: &Resolved<'_>, alone: bool) {
+        if suffix.too_many_parts {
+            return self.refuse(LineError::MalformedComponent);
+        }
+        let is_set = self.sets && suffix.kind == SampleType::Set;
+        let value = match sample::value(value, is_set) {
+            Ok(value) => value,
+            Err(error) => return self.refuse(error),
+        };
+        // From here on also what was found on the way to an error counts, for each value again.
+        self.tally.tag_errors += fields.tag_errors;
+        self.tally.kept += fields.bad_rates;
+        self.tally.refuse_times(LineError::InvalidSampleFactor, fields.bad_rates);
+        if let Some(error) = fields.error {
+            return self.refuse(error);
+        }
+        self.tally.samples += 1;
+        self.tally.tags += u64::from(!tags.is_empty());
+        let Some(reading) = sample::reading(value, suffix.kind, fields.rates(), self.tally) else { return };
+        self.tally.events += 1;
+        let clean = fields.bad_rates == 0 && fields.tag_errors == 0 && fields.rates().len() <= 1;
+        (self.sink)(Event {
+            name: self.name,
+            kind: reading.kind,
+            raw: reading.raw,
+            divisor: reading.divisor,
+            times: reading.times,
+            tags,
+            cacheable: alone && clean && !is_set,
+        });
+    }
+}
+
+/// `text` before and after the first `at`, an ASCII character.
+fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    let position = memchr::memchr(at, text.as_bytes())?;
+    Some((text.get(..position)?, text.get(position + 1..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::line::EventKind;
+
+    /// One line per event, as `name{key=value} kind value*times`, with `!` if it is not cacheable;
+    /// then one per error, and the counts that are not 0 among tags, tag errors and vanished.
+    fn read_with(parser: &mut Parser, line: &[u8]) -> String {
+        let (mut tally, mut out) = (Tally::default(), String::new());
+        parser.parse_line(line, &mut tally, &mut |event| {
+            let tags: Vec<String> = event.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let kind = match event.kind {
+                EventKind::Counter => "counter",
+                EventKind::Gauge { relative: false } => "gauge",
+                EventKind::Gauge { relative: true } => "gauge+",
+                EventKind::Observer => "observer",
+                EventKind::Set { .. } => "set",
+            };
+            let odd = if event.cacheable { "" } else { "!" };
+            let (name, tags, value, times) = (event.name, tags.join(","), event.value(), event.times);
+            writeln!(out, "{name}{{{tags}}} {kind} {value}*{times}{odd}").expect("writing to a string");
+        });
+        check_sums(&tally);
+        for error in LineError::ALL.into_iter().filter(|&error| tally.error(error) > 0) {
+            writeln!(out, "{} {}", error.reason(), tally.error(error)).expect("writing to a string");
+        }
+        for (name, count) in [("tag_errors", tally.tag_errors), ("vanished", tally.vanished)] {
+            if count > 0 {
+                writeln!(out, "{name} {count}").expect("writing to a string");
+            }
+        }
+        out
+    }
+
+    #[track_caller]
+    fn check_sums(tally: &Tally) {
+        assert!(tally.lines >= tally.empty + tally.refused_lines(), "{tally:?}");
+        assert_eq!(tally.samples, tally.events + tally.vanished + tally.refused_samples(), "{tally:?}");
+    }
+
+    #[track_caller]
+    fn check(line: &str, expected: &[&str]) {
+        check_bytes(line.as_bytes(), expected);
+    }
+
+    #[track_caller]
+    fn check_bytes(line: &[u8], expected: &[&str]) {
+        let read = read_with(&mut Parser::default(), line);
+        assert_eq!(read.lines().collect::<Vec<_>>(), expected, "{}", line.escape_ascii());
+    }
+
+    #[test]
+    fn each_type_gives_its_event() {
+        check("a:2|c", &["a{} counter 2*1"]);
+        check("a:2|g", &["a{} gauge 2*1"]);
+        check("a:+2|g", &["a{} gauge+ 2*1"]);
+        check("a:-2|g", &["a{} gauge+ -2*1"]);
+        check("a:200|ms", &["a{} observer 0.2*1"]);
+        check("a:200|h", &["a{} observer 200*1"]);
+        check("a:-200|d", &["a{} observer -200*1"]);
+    }
+
+    #[test]
+    fn an_unknown_type_is_an_illegal_event() {
+        for kind in ["s", "", "C", "c ", " c", "c\r", "ms2"] {
+            check(&format!("a:1|{kind}"), &["illegal_event 1"]);
+        }
+    }
+
+    #[test]
+    fn an_empty_line_is_nothing() {
+        check("", &[]);
+    }
+
+    #[test]
+    fn a_line_without_name_or_colon_or_text_is_malformed() {
+        check("a", &["malformed_line 1"]);
+        check("a|c", &["malformed_line 1"]);
+        check(":1|c", &["malformed_line 1"]);
+        check_bytes(b"a:1|c|#k:v,x:\xff", &["malformed_line 1"]);
+    }
+
+    #[test]
+    fn a_line_without_a_bar_has_too_few_parts() {
+        check("a:1", &["not_enough_parts_after_colon 1"]);
+        check("a:1:2", &["not_enough_parts_after_colon 1"]);
+        check("|h|#c:Kafka::S,t:up", &["not_enough_parts_after_colon 1", "tag_errors 1"]);
+    }
+
+    #[test]
+    fn a_value_must_be_a_number() {
+        check("a:x|c", &["malformed_value 1"]);
+        check("a:|c", &["malformed_value 1"]);
+        check("a:nan|c", &["a{} counter NaN*1"]);
+    }
+
+    #[test]
+    fn a_counter_is_divided_by_its_rates() {
+        check("a:1|c|@0.5", &["a{} counter 2*1"]);
+        check("a:1|c|@0.5|@0.1", &["a{} counter 20*1!"]);
+        check("a:1|c|@0", &["a{} counter 1*1"]);
+        check("a:1|c|@-1", &["a{} counter -1*1"]);
+        check("a:1|c|@inf", &["a{} counter 0*1"]);
+    }
+
+    #[test]
+    fn an_observation_counts_one_over_its_rate_times() {
+        check("a:1|h|@0.3", &["a{} observer 1*3"]);
+        check("a:1|h|@0.7", &["a{} observer 1*1"]);
+        check("a:1|h|@0.5|@0.1", &["a{} observer 1*10!"]);
+        check("a:1|h|@1e-7", &["a{} observer 1*10000000"]);
+    }
+
+    #[test]
+    fn an_observation_that_counts_zero_times_vanishes() {
+        for rate in ["2", "-1", "inf", "nan", "1e-300"] {
+            check(&format!("a:1|h|@{rate}"), &["vanished 1"]);
+        }
+        check("a:1|h|@1e400", &["invalid_sample_factor 1", "vanished 1"]);
+    }
+
+    #[test]
+    fn a_gauge_ignores_its_rate() {
+        check("a:3|g|@0.1", &["a{} gauge 3*1"]);
+        check("a:3|g|@x", &["a{} gauge 3*1!", "invalid_sample_factor 1"]);
+    }
+
+    #[test]
+    fn a_rate_that_is_no_number_keeps_the_sample() {
+        check("a:1|c|@x", &["a{} counter 1*1!", "invalid_sample_factor 1"]);
+        check("a:1|c|@", &["a{} counter 1*1!", "invalid_sample_factor 1"]);
+        check("a:1|c|@0.5\r", &["a{} counter 1*1!", "invalid_sample_factor 1"]);
+    }
+
+    #[test]
+    fn samples_of_a_line_are_read_each_with_its_own_fields() {
+        check("a:1|c:2|g:3|ms|@0.5", &["a{} counter 1*1!", "a{} gauge 2*1!", "a{} observer 0.003*2!"]);
+        check("a:1|c:2", &["a{} counter 1*1!", "malformed_component 1"]);
+        check("a:1|c|T1656581400:3|c", &["a{} counter 1*1!", "a{} counter 3*1!"]);
+    }
+
+    #[test]
+    fn packed_values_share_type_and_fields() {
+        check("a:1:x:3|h|@0.5", &["a{} observer 1*2!", "a{} observer 3*2!", "malformed_value 1"]);
+        check("a:1:2|h|@x", &["a{} observer 1*1!", "a{} observer 2*1!", "invalid_sample_factor 2"]);
+        check("a:1:2|d|#k:v,x", &["a{k=v} observer 1*1!", "a{k=v} observer 2*1!", "tag_errors 2"]);
+        check("a:1:2|d|c:abc", &["a{container_id=abc} observer 1*1!", "a{container_id=abc} observer 2*1!"]);
+    }
+
+    #[test]
+    fn packed_values_are_for_observers() {
+        for kind in ["c", "g", "s", ""] {
+            check(&format!("a:1:2|{kind}|#k:v"), &["invalid_extended_aggregate_type 1"]);
+        }
+    }
+
+    #[test]
+    fn a_sample_has_two_to_six_parts() {
+        check("a:1|c|T|T|T|T", &["a{} counter 1*1"]);
+        check("a:1|c|T|T|T|T|T", &["malformed_component 1"]);
+        check("a:x|c||||||", &["malformed_component 1"]);
+        check("a:1|c|", &["malformed_component 1"]);
+        check("a:1|c||@0.5", &["malformed_component 1"]);
+        check("a:x|c|", &["malformed_value 1"]);
+    }
+
+    #[test]
+    fn fields_are_known_by_their_first_character() {
+        check("a:1|c|e:x", &["malformed_component 1", "invalid_sample_factor 1"]);
+        check("a:1|c|0.5", &["invalid_sample_factor 1"]);
+        check("a:1|c|@0.1|#k:v|c:x:y|Tz", &["a{k=v,container_id=x:y} counter 10*1"]);
+        check("a:1|c|#k:v|card:low", &["malformed_container_id 1"]);
+        check("a:1|c|#k:v|c:", &["malformed_container_id 1"]);
+        check("a:1|c|@x|#k:v|9", &["invalid_sample_factor 2"]);
+    }
+
+    #[test]
+    fn a_container_without_tags_is_torn_apart() {
+        check("a:1|c|c:abc", &["malformed_component 1", "malformed_container_id 1"]);
+    }
+
+    #[test]
+    fn dogstatsd_tags_are_read() {
+        check("a:1|c|#k:v,k2:x:y=z", &["a{k=v,k2=x:y=z} counter 1*1"]);
+        check("a:1|c|#k:v|#l:w", &["a{k=v,l=w} counter 1*1"]);
+        check("a:1|c|##k:v,#l:w,##m:x", &["a{k=v,l=w,_m=x} counter 1*1"]);
+        check("a:1|c|#k:v\r", &["a{k=v\r} counter 1*1"]);
+        check("a:1|c|#", &["a{} counter 1*1"]);
+        check("a:1|c|#k:héllo,ü:1", &["a{k=héllo,_=1} counter 1*1"]);
+        check("a:1|c|#k", &["a{} counter 1*1!", "tag_errors 1"]);
+        check("a:1|c|#k:1,k:2", &["a{k=2} counter 1*1"]);
+    }
+
+    #[test]
+    fn tags_in_the_name_are_read() {
+        check("a#k=v,l=w#x=y:1|c", &["a{k=v,l=w#x=y} counter 1*1"]);
+        check("a,k=v#l=w:1|c", &["a{k=v#l=w} counter 1*1"]);
+        check("a[k=v,l=w].b:1|c", &["a.b{k=v,l=w} counter 1*1"]);
+        check("a[]#k=v:1|c", &["a#k=v{} counter 1*1"]);
+        check("a,k=v:1|c:2|c", &["a{k=v} counter 1*1!", "a{k=v} counter 2*1!"]);
+        check("a,k:1|c", &["a{} counter 1*1!", "tag_errors 1"]);
+        check("#k=v:1|c", &["{k=v} counter 1*1"]);
+    }
+
+    #[test]
+    fn brackets_that_do_not_pair_stay_in_the_name() {
+        check("[k=v,l=wa.x:1|c", &["[k=v,l=wa.x{} counter 1*1!", "tag_errors 1"]);
+        check("a]:1|c", &["a]{} counter 1*1!", "tag_errors 1"]);
+        // Crashes statsd_exporter.
+        check("a]b[c:1|c", &["a]b[c{} counter 1*1!", "tag_errors 1"]);
+    }
+
+    #[test]
+    fn tags_in_both_places_are_refused() {
+        for head in ["a#k=v", "a,k=v", "a[k=v]"] {
+            check(&format!("{head}:1|c|#l:w"), &["mixed_tagging_styles 1"]);
+        }
+        check("a#k:1|c|#l:w", &["a{l=w} counter 1*1!", "tag_errors 1"]);
+    }
+
+    #[track_caller]
+    fn check_dialects(dialects: Dialects, line: &str, expected: &[&str]) {
+        let read = read_with(&mut Parser::new(dialects), line.as_bytes());
+        assert_eq!(read.lines().collect::<Vec<_>>(), expected, "{line}");
+    }
+
+    #[test]
+    fn a_dialect_that_is_off_leaves_its_tags_alone() {
+        let all = Dialects::default();
+        let no_librato = Dialects { librato: false, ..all };
+        check_dialects(no_librato, "a#k=v,l=w:1|c", &["a#k=v{l=w} counter 1*1"]);
+        check_dialects(Dialects { influx: false, ..all }, "a,k=v:1|c", &["a,k=v{} counter 1*1"]);
+        let no_signalfx = Dialects { signalfx: false, ..all };
+        check_dialects(no_signalfx, "a[k=v]:1|c", &["a[k=v]{} counter 1*1"]);
+        check_dialects(no_signalfx, "a]b[c:1|c", &["a]b[c{} counter 1*1"]);
+        let no_dogstatsd = Dialects { dogstatsd: false, ..all };
+        check_dialects(no_dogstatsd, "a:1|c|#k:v,x", &["a{} counter 1*1"]);
+        check_dialects(no_dogstatsd, "a#k=v:1|c|#k:v", &["mixed_tagging_styles 1"]);
+        check_dialects(no_dogstatsd, "a:1|c|#k:v:2", &["a{} counter 1*1"]);
+    }
+
+    #[test]
+    fn sets_are_read_when_asked_for() {
+        let mut parser = Parser { sets: true, ..Parser::default() };
+        assert_eq!(read_with(&mut parser, b"a:user|s|#k:v"), "a{k=v} set 0*1!\n");
+        assert_eq!(read_with(&mut parser, b"a:|s"), "malformed_value 1\n");
+        let mut hashes = Vec::new();
+        for line in ["a:x|s", "b:x|s", "a:y|s"] {
+            parser.parse_line(line.as_bytes(), &mut Tally::default(), &mut |event| hashes.push(event.kind));
+        }
+        assert_eq!(hashes[0], hashes[1]);
+        assert_ne!(hashes[0], hashes[2]);
+    }
+
+    #[test]
+    fn many_packed_values_with_many_tags_cost_their_sum() {
+        let tags: String = (0..8000).map(|at| format!("k{at}:v,")).collect();
+        let line = format!("a{}|h|#{tags}", ":1".repeat(8000));
+        let mut events = 0;
+        Parser::default().parse_line(line.as_bytes(), &mut Tally::default(), &mut |event| {
+            assert_eq!(event.tags.len(), 8000);
+            events += 1;
+        });
+        assert_eq!(events, 8000);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_accounted_for(line in any::<Vec<u8>>()) {
+            read_with(&mut Parser::default(), &line);
+        }
+
+        #[test]
+        fn bytes_of_the_grammar_are_accounted_for(line in "[ab]{0,2}[:|#@,=\\[\\]cgmsh1T.+-]{0,24}", sets in any::<bool>()) {
+            read_with(&mut Parser { sets, ..Parser::default() }, line.as_bytes());
+        }
+
+        #[test]
+        fn a_cacheable_event_keeps_all_but_its_number(
+            line in "[ab,#\\[\\]=]{1,8}:[0-9.+-]{1,3}\\|(c|g|ms|h|s)(\\|[@#ckT0-9.:,]{0,6}){0,3}",
+            other in -1e9..1e9f64,
+        ) {
+            let mut parser = Parser::default();
+            let mut first = None;
+            parser.parse_line(line.as_bytes(), &mut Tally::default(), &mut |event| {
+                first = event.cacheable.then(|| format!("{:?}", Event { raw: 0.0, kind: unsigned(event.kind), ..event }));
+            });
+            let Some(first) = first else { return Ok(()) };
+            let (head, _, tail) = crate::line::split_value(line.as_bytes()).expect("cacheable lines split");
+            let line = [head, b":", other.to_string().as_bytes(), tail].concat();
+            let (mut tally, mut second) = (Tally::default(), None);
+            parser.parse_line(&line, &mut tally, &mut |event| {
+                assert_eq!(event.raw.to_bits(), other.to_bits());
+                second = Some(format!("{:?}", Event { raw: 0.0, kind: unsigned(event.kind), ..event }));
+            });
+            prop_assert_eq!(Some(first), second);
+            prop_assert_eq!((tally.samples, tally.events, tally.tag_errors), (1, 1, 0));
+        }
+    }
+
+    fn unsigned(kind: EventKind) -> EventKind {
+        match kind {
+            EventKind::Gauge { .. } => EventKind::Gauge { relative: false },
+            other => other,
+        }
+    }
+}
