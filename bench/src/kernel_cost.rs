@@ -75,8 +75,8 @@ fn network_v4(address: &str, bits: u32) -> NetworkV4 {
 ///
 /// If the line has no identity or the table is full.
 pub fn promote(object: &mut Object, line: &[u8], slot: u32) -> anyhow::Result<()> {
-    let identity = identity_of(line, object.seed).with_context(|| format!("{}: no identity", line.escape_ascii()))?;
-    object.identities.insert(&identity, slot, OPERATION_ADD).map_err(|refused| anyhow::anyhow!("{refused:?}"))
+    let identity = identity_of(line, object.tables.seed).with_context(|| format!("{}: no identity", line.escape_ascii()))?;
+    object.tables.identities.insert(&identity, slot, OPERATION_ADD).map_err(|refused| anyhow::anyhow!("{refused:?}"))
 }
 
 /// Runs every case `runs` times with `repeat` frames each.
@@ -120,14 +120,14 @@ pub fn measure(object: &[u8], runs: usize, repeat: u32) -> anyhow::Result<Vec<Co
             anyhow::ensure!(result.return_value == expected, "{case}: verdict {}", result.return_value);
             times.push(result.duration);
             for ring in &mut object.rings {
-                while ring.read(usize::MAX, |_| {}) > 0 {}
+                ring.read(usize::MAX, ring.end(), |_| {});
             }
         }
         times.sort();
         costs.push(Cost { case, median: times[runs / 2], min: times[0], max: times[runs - 1], limit_ns });
     }
     for verdict in ingest_ebpf::verdict::Verdict::ALL {
-        let n = object.counters.datagrams(ingest_ebpf::verdict::Door::Xdp, verdict);
+        let n = object.tables.counters.datagrams(ingest_ebpf::verdict::Door::Xdp, verdict);
         if n > 0 {
             eprintln!("{:?} {n}", verdict);
         }

@@ -8,6 +8,8 @@ pub mod clock;
 pub mod datagram;
 pub mod kernel;
 pub mod exposition;
+pub mod ledger;
+pub mod pipeline;
 pub mod line;
 pub mod mapper;
 pub mod registry;

@@ -4,5 +4,6 @@ pub mod counters;
 pub mod identities;
 pub mod memory_map;
 pub mod object;
+pub mod promotion;
 pub mod ring;
 pub mod slots;

@@ -5,7 +5,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use aya::{
@@ -109,21 +109,30 @@ fn rejection(error: &ProgramError) -> &'static str {
     }
 }
 
+/// The tables that drain and promotion read and write, by memory map.
+#[derive(Debug)]
+pub struct Tables {
+    pub identities: IdentityTable,
+    pub slots: MappedSlots,
+    pub counters: Counters,
+    /// Seed of the identities' hash.
+    pub seed: u64,
+    pub sizes: Sizes,
+}
+
 /// The loaded object: maps open, programs not attached to anything.
 pub struct Object {
     ebpf: Ebpf,
-    pub identities: IdentityTable,
+    pub tables: Arc<Tables>,
+    /// One per possible CPU; the pipeline takes them.
+    pub rings: Vec<Ring>,
     pub listen: HashMap<MapData, Shared<ListenKey>, Shared<ListenEntry>>,
     listen_generation: MemoryMap,
-    pub slots: MappedSlots,
-    pub counters: Counters,
-    pub rings: Vec<Ring>,
     /// Keeps the outer map alive; the programs reach the rings through it.
     _rings: ArrayOfMaps<MapData, MapData>,
     /// Why door 1 cannot open on this kernel, if so.
     pub xdp_refused: Option<String>,
     pub cpus: usize,
-    pub seed: u64,
 }
 
 /// Names of the two programs in the object.
@@ -174,21 +183,23 @@ impl Object {
         })?;
         let listen_generation =
             array_fd(&mut ebpf, "LISTEN_GENERATION", |fd| MemoryMap::new(fd, 0, page_bytes(), true))?;
-        let identities = IdentityTable::new(buckets, entries, options.sizes.buckets);
-        let listen = typed(&mut ebpf, "LISTEN")?;
-
-        let mut loaded = Self {
-            ebpf,
-            identities,
-            listen,
-            listen_generation,
+        let tables = Tables {
+            identities: IdentityTable::new(buckets, entries, options.sizes.buckets),
             slots,
             counters,
+            seed: options.seed,
+            sizes: options.sizes,
+        };
+        let listen = typed(&mut ebpf, "LISTEN")?;
+        let mut loaded = Self {
+            ebpf,
+            tables: Arc::new(tables),
             rings,
+            listen,
+            listen_generation,
             _rings: outer,
             xdp_refused: None,
             cpus,
-            seed: options.seed,
         };
         loaded
             .socket_filter()?

@@ -37,6 +37,10 @@ pub struct Ring {
     pub malformed: u64,
 }
 
+/// A place in the endless sequence of a ring's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position(u64);
+
 /// The record is not complete yet: its writer still copies.
 const BUSY: u32 = 1 << 31;
 /// The record was given up by its writer.
@@ -57,13 +61,13 @@ impl Ring {
         Ok(Self { fd, consumer, producer, data_offset: page, mask: bytes as u64 - 1, malformed: 0 })
     }
 
-    /// Hands up to `records_max` records to `take`, in order, then gives their space back.
-    /// Returns how many; fewer than `records_max` means that the ring was empty.
-    pub fn read(&mut self, records_max: usize, mut take: impl FnMut(Datagram<'_>)) -> usize {
+    /// Hands up to `records_max` records that lie before position `until` to `take`, in order, then
+    /// gives their space back. Returns how many; fewer than `records_max` means that there were no
+    /// more, or that a writer is still copying the next one.
+    pub fn read(&mut self, records_max: usize, until: Position, mut take: impl FnMut(Datagram<'_>)) -> usize {
         let Some(consumer) = self.consumer.word(0) else { return 0 };
         let mut position = consumer.load(Ordering::Relaxed);
-        // Acquire: what the producer wrote before it moved its position is visible after this.
-        let end = self.producer.word(0).map_or(position, |word| word.load(Ordering::Acquire));
+        let Position(end) = until;
         let mut count = 0;
         while position != end && count < records_max {
             let at = self.data_offset + usize::try_from(position & self.mask).unwrap_or(0);
@@ -93,11 +97,17 @@ impl Ring {
         count
     }
 
+    /// Behind the last record that has begun to be written.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        // Acquire: what the producer wrote before it moved its position is visible after this.
+        Position(self.producer.word(0).map_or(0, |word| word.load(Ordering::Acquire)))
+    }
+
     /// Bytes that wait to be read.
     #[must_use]
     pub fn waiting_bytes(&self) -> u64 {
-        let producer = self.producer.load(0);
-        producer.wrapping_sub(self.consumer.load(0))
+        self.end().0.wrapping_sub(self.consumer.load(0))
     }
 }
 

@@ -1,0 +1,205 @@
+//! Where every datagram, line and event went, in userspace.
+//!
+//! The kernel's half stands in `kernel/counters.rs`. Each sum below holds at any quiet moment:
+//!
+//! ```text
+//! received = drained from rings + read from sockets and streams
+//! lines    = empty + refused lines{reason} + lines with samples
+//! samples  = events + vanished + refused samples{reason}
+//! events   = recorded{type} + dropped by rule + refused{reason}
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::{
+    datagram::Transport,
+    line::{EventKind, Tally},
+    registry::Refusal,
+};
+
+/// Why an event was not recorded although its line was good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventError {
+    /// Nothing is left of the name when its tags are taken off.
+    EmptyMetricName,
+    /// Counters only grow.
+    IllegalNegativeCounter,
+}
+
+impl EventError {
+    pub const ALL: [Self; 2] = [Self::EmptyMetricName, Self::IllegalNegativeCounter];
+
+    /// Label value of the event error counter; statsd_exporter's.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::EmptyMetricName => "empty_metric_name",
+            Self::IllegalNegativeCounter => "illegal_negative_counter",
+        }
+    }
+}
+
+/// The type of an event as the self metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventType {
+    Counter,
+    Gauge,
+    Observer,
+    Set,
+}
+
+impl EventType {
+    pub const ALL: [Self; 4] = [Self::Counter, Self::Gauge, Self::Observer, Self::Set];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Observer => "observer",
+            Self::Set => "set",
+        }
+    }
+}
+
+impl From<EventKind> for EventType {
+    fn from(kind: EventKind) -> Self {
+        match kind {
+            EventKind::Counter => Self::Counter,
+            EventKind::Gauge { .. } => Self::Gauge,
+            EventKind::Observer => Self::Observer,
+            EventKind::Set { .. } => Self::Set,
+        }
+    }
+}
+
+/// The counts of one daemon.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    datagrams: [u64; TRANSPORTS.len()],
+    /// What the parser counted, and the lines that came by slot or by cache.
+    pub tally: Tally,
+    /// Lines of `tally` that slots counted.
+    pub slot_lines: u64,
+    recorded: [u64; EventType::ALL.len()],
+    errors: [u64; EventError::ALL.len()],
+    /// Events that a mapping rule took, or none.
+    pub mapped: u64,
+    pub unmapped: u64,
+    refused: BTreeMap<&'static str, u64>,
+    /// `(type, family)` of refused events; at most [`CONFLICT_NAMES_MAX`], the rest under one name.
+    conflicts: BTreeMap<(&'static str, String), u64>,
+    /// Absolute gauges that were older than the value they would have replaced. Recorded, too.
+    pub outdated_gauges: u64,
+}
+
+/// The transports in the order of their counters.
+pub const TRANSPORTS: [Transport; 5] =
+    [Transport::Xdp, Transport::SocketFilter, Transport::Udp, Transport::Tcp, Transport::Unixgram];
+
+/// Family names that the conflict counter tells apart; a sender must not fill our memory with them.
+const CONFLICT_NAMES_MAX: usize = 200;
+/// Where further ones are counted.
+const OTHER_NAMES: &str = "(other)";
+
+impl Ledger {
+    pub fn count_datagram(&mut self, transport: Transport) {
+        self.datagrams[index(transport)] += 1;
+    }
+
+    /// Datagrams that came whole to userspace.
+    #[must_use]
+    pub fn datagrams(&self, transport: Transport) -> u64 {
+        self.datagrams[index(transport)]
+    }
+
+    pub fn count_recorded(&mut self, event: EventType, times: u64) {
+        self.recorded[event as usize] += times;
+    }
+
+    #[must_use]
+    pub fn recorded(&self, event: EventType) -> u64 {
+        self.recorded[event as usize]
+    }
+
+    pub fn count_error(&mut self, error: EventError) {
+        self.errors[error as usize] += 1;
+    }
+
+    #[must_use]
+    pub fn errors(&self, error: EventError) -> u64 {
+        self.errors[error as usize]
+    }
+
+    pub fn count_refused(&mut self, event: EventType, family: &str, refusal: Refusal) {
+        *self.refused.entry(refusal.reason()).or_default() += 1;
+        let key = (event.name(), family.to_owned());
+        let key = if self.conflicts.len() < CONFLICT_NAMES_MAX || self.conflicts.contains_key(&key) {
+            key
+        } else {
+            (event.name(), OTHER_NAMES.to_owned())
+        };
+        *self.conflicts.entry(key).or_default() += 1;
+    }
+
+    /// Events that the registry refused, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.refused.iter().map(|(reason, count)| (*reason, *count))
+    }
+
+    /// Events that the registry refused, by type and family.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&'static str, &str, u64)> + '_ {
+        self.conflicts.iter().map(|((event, family), count)| (*event, family.as_str(), *count))
+    }
+
+    /// The right side of the events' sum: what became of them.
+    #[must_use]
+    pub fn events_accounted(&self) -> u64 {
+        self.recorded.iter().sum::<u64>() + self.errors.iter().sum::<u64>() + self.refused.values().sum::<u64>()
+    }
+
+    /// Whether the userspace sums hold; the message names the first that does not.
+    ///
+    /// # Errors
+    ///
+    /// Both sides of that sum.
+    pub fn check(&self) -> Result<(), String> {
+        let tally = &self.tally;
+        let samples = tally.events + tally.vanished + tally.refused_samples();
+        if tally.samples != samples {
+            return Err(format!("samples {} != events + vanished + refused {samples}", tally.samples));
+        }
+        if tally.events != self.events_accounted() {
+            return Err(format!("events {} != recorded + refused {}", tally.events, self.events_accounted()));
+        }
+        Ok(())
+    }
+}
+
+fn index(transport: Transport) -> usize {
+    match transport {
+        Transport::Xdp => 0,
+        Transport::SocketFilter => 1,
+        Transport::Udp => 2,
+        Transport::Tcp => 3,
+        Transport::Unixgram => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_transport_has_its_own_counter() {
+        let mut ledger = Ledger::default();
+        for (n, transport) in TRANSPORTS.into_iter().enumerate() {
+            for _ in 0..=n {
+                ledger.count_datagram(transport);
+            }
+        }
+        for (n, transport) in TRANSPORTS.into_iter().enumerate() {
+            assert_eq!(ledger.datagrams(transport), n as u64 + 1);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Line with its value cut out -> what its value does: the userspace half of "resolve once".
+//!
+//! Parsing, tags and mapping are done once for each identity and remembered here, with the counts
+//! that promotion goes by. The cache is bounded; a full one gives up what was not used lately.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use hashbrown::HashTable;
+
+use crate::registry::SeriesId;
+
+/// What a value does, once its line is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    pub series: SeriesId,
+    pub action: Action,
+    /// The wire's number is divided by this.
+    pub divisor: f64,
+    /// How often an observation counts.
+    pub times: u64,
+    /// Whether the sample had tags, for the counter of those.
+    pub tagged: bool,
+    /// Whether a mapping rule took the event.
+    pub mapped: bool,
+}
+
+/// The kind of series a value goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Count,
+    /// Set, or add if the value's text begins with a sign.
+    Gauge,
+    Observe,
+}
+
+/// Index of an entry; valid until the entry is given up.
+pub type EntryIndex = u32;
+
+/// One remembered line.
+#[derive(Debug)]
+pub struct Entry {
+    hash: u64,
+    key: Box<[u8]>,
+    head_bytes: u32,
+    pub recipe: Recipe,
+    /// Lines since the last [`RecipeCache::take_window`].
+    window_lines: u32,
+    /// Used since the clock's hand last came by.
+    used: bool,
+    /// The kernel counts it: it must not be given up, for its recipe is needed at every drain.
+    pub promoted: bool,
+    /// Whether the kernel's table could hold it; `false` after it was refused once.
+    pub promotable: bool,
+}
+
+impl Entry {
+    /// The line up to its `:`.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.key.get(..self.head_bytes as usize).unwrap_or_default()
+    }
+
+    /// The line from the `|` behind its value.
+    #[must_use]
+    pub fn tail(&self) -> &[u8] {
+        self.key.get(self.head_bytes as usize..).unwrap_or_default()
+    }
+
+    /// The line with `value` in its place.
+    #[must_use]
+    pub fn line(&self, value: &str) -> Vec<u8> {
+        [self.head(), b":", value.as_bytes(), self.tail()].concat()
+    }
+}
+
+/// The cache.
+#[derive(Debug)]
+pub struct RecipeCache {
+    table: HashTable<EntryIndex>,
+    entries: Vec<Entry>,
+    /// Entries with lines in the present window.
+    touched: Vec<EntryIndex>,
+    hand: usize,
+    entries_max: usize,
+    hasher: foldhash::fast::RandomState,
+    /// Entries given up for want of room.
+    pub evicted: u64,
+}
+
+impl RecipeCache {
+    /// An empty cache for at most `entries_max` lines.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        Self {
+            table: HashTable::new(),
+            entries: Vec::new(),
+            touched: Vec::new(),
+            hand: 0,
+            entries_max: entries_max.max(1),
+            hasher: foldhash::fast::RandomState::default(),
+            evicted: 0,
+        }
+    }
+
+    /// Hash of a line without its value; seeded, for names come from the network.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, head: &[u8], tail: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(head);
+        hasher.write(tail);
+        hasher.write_usize(head.len());
+        hasher.finish()
+    }
+
+    /// The entry of a line, if it is known.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, hash: u64, head: &[u8], tail: &[u8]) -> Option<EntryIndex> {
+        self.table
+            .find(hash, |index| {
+                self.entries.get(*index as usize).is_some_and(|entry| {
+                    entry.hash == hash
+                        && entry.head_bytes as usize == head.len()
+                        && entry.key.len() == head.len() + tail.len()
+                        && entry.head() == head
+                        && entry.tail() == tail
+                })
+            })
+            .copied()
+    }
+
+    /// Counts a line of this entry and returns its recipe.
+    #[inline]
+    pub fn hit(&mut self, index: EntryIndex) -> Option<Recipe> {
+        let entry = self.entries.get_mut(index as usize)?;
+        if entry.window_lines == 0 {
+            self.touched.push(index);
+        }
+        entry.window_lines = entry.window_lines.saturating_add(1);
+        entry.used = true;
+        Some(entry.recipe)
+    }
+
+    /// Remembers a line; one that is there already gets the new recipe.
+    pub fn insert(&mut self, hash: u64, head: &[u8], tail: &[u8], recipe: Recipe, promotable: bool) {
+        if let Some(index) = self.find(hash, head, tail) {
+            if let Some(entry) = self.entries.get_mut(index as usize) {
+                entry.recipe = recipe;
+            }
+            return;
+        }
+        let entry = Entry {
+            hash,
+            key: [head, tail].concat().into_boxed_slice(),
+            head_bytes: u32::try_from(head.len()).unwrap_or(u32::MAX),
+            recipe,
+            window_lines: 0,
+            used: true,
+            promoted: false,
+            promotable,
+        };
+        let index = if self.entries.len() < self.entries_max {
+            self.entries.push(entry);
+            self.entries.len() - 1
+        } else {
+            let Some(index) = self.give_up_one() else { return };
+            // Its lines of the window are lost to promotion; its place in `touched` now stands for
+            // the new entry, which is harmless: an entry without lines is skipped.
+            self.entries[index] = entry;
+            index
+        };
+        let Ok(index) = EntryIndex::try_from(index) else { return };
+        self.table.insert_unique(hash, index, |index| {
+            self.entries.get(*index as usize).map_or(0, |entry| entry.hash)
+        });
+    }
+
+    /// Frees a place by the clock algorithm; `None` if all are promoted.
+    fn give_up_one(&mut self) -> Option<usize> {
+        // Two rounds: the first may only take marks away.
+        for _ in 0..2 * self.entries.len() {
+            let index = self.hand;
+            self.hand = (self.hand + 1) % self.entries.len();
+            let entry = self.entries.get_mut(index)?;
+            if entry.promoted {
+                continue;
+            }
+            if std::mem::take(&mut entry.used) {
+                continue;
+            }
+            let hash = entry.hash;
+            if let Ok(occupied) = self.table.find_entry(hash, |other| *other as usize == index) {
+                occupied.remove();
+            }
+            self.evicted += 1;
+            return Some(index);
+        }
+        None
+    }
+
+    #[must_use]
+    pub fn entry(&self, index: EntryIndex) -> Option<&Entry> {
+        self.entries.get(index as usize)
+    }
+
+    pub fn entry_mut(&mut self, index: EntryIndex) -> Option<&mut Entry> {
+        self.entries.get_mut(index as usize)
+    }
+
+    /// Lines known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Ends the window: hands every entry that had lines in it, with their number, to `see`.
+    pub fn take_window(&mut self, mut see: impl FnMut(EntryIndex, &Entry, u32)) {
+        for index in self.touched.drain(..) {
+            if let Some(entry) = self.entries.get_mut(index as usize) {
+                let lines = std::mem::take(&mut entry.window_lines);
+                if lines > 0 {
+                    see(index, entry, lines);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(times: u64) -> Recipe {
+        Recipe {
+            series: SeriesId::default(),
+            action: Action::Count,
+            divisor: 1.0,
+            times,
+            tagged: false,
+            mapped: false,
+        }
+    }
+
+    fn insert(cache: &mut RecipeCache, head: &str, times: u64) {
+        let hash = cache.hash(head.as_bytes(), b"|c");
+        cache.insert(hash, head.as_bytes(), b"|c", recipe(times), true);
+    }
+
+    fn find(cache: &mut RecipeCache, head: &str) -> Option<u64> {
+        let hash = cache.hash(head.as_bytes(), b"|c");
+        let index = cache.find(hash, head.as_bytes(), b"|c")?;
+        cache.hit(index).map(|recipe| recipe.times)
+    }
+
+    #[test]
+    fn a_line_is_found_by_head_and_tail() {
+        let mut cache = RecipeCache::new(10);
+        insert(&mut cache, "a", 1);
+        insert(&mut cache, "b", 2);
+        insert(&mut cache, "a", 3);
+        assert_eq!((find(&mut cache, "a"), find(&mut cache, "b"), find(&mut cache, "c")), (Some(3), Some(2), None));
+        let hash = cache.hash(b"a|", b"c");
+        assert_eq!(cache.find(hash, b"a|", b"c"), None);
+    }
+
+    #[test]
+    fn a_full_cache_stays_within_its_bound_and_keeps_what_is_used_or_promoted() {
+        let mut cache = RecipeCache::new(8);
+        insert(&mut cache, "promoted", 1);
+        let index = cache.find(cache.hash(b"promoted", b"|c"), b"promoted", b"|c").unwrap();
+        cache.entry_mut(index).unwrap().promoted = true;
+        for n in 0..1000 {
+            insert(&mut cache, &format!("cold{n}"), n);
+            insert(&mut cache, "hot", 7);
+            assert_eq!(find(&mut cache, "hot"), Some(7));
+        }
+        assert_eq!(cache.len(), 8);
+        assert_eq!(find(&mut cache, "promoted"), Some(1));
+        assert!(cache.evicted > 900);
+    }
+
+    #[test]
+    fn a_window_reports_each_touched_line_once() {
+        let mut cache = RecipeCache::new(8);
+        insert(&mut cache, "a", 1);
+        insert(&mut cache, "b", 1);
+        for _ in 0..5 {
+            find(&mut cache, "a");
+        }
+        let mut seen = Vec::new();
+        cache.take_window(|_, entry, lines| seen.push((entry.line("1"), lines)));
+        assert_eq!(seen, [(b"a:1|c".to_vec(), 5)]);
+        cache.take_window(|_, _, _| panic!("nothing came since"));
+    }
+}

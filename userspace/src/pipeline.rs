@@ -1,0 +1,509 @@
+//! Datagrams -> registry: the warm path, and the slow one beside it.
+//!
+//! One lock, taken once per batch and never per line, orders everything that changes series: rings,
+//! sockets, streams and slot growth. A scrape takes it for a slice of series at a time.
+
+use std::{io, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    clock::Timestamp,
+    datagram::Datagram,
+    exposition::{Cursor, OwnFamily, Progress},
+    kernel::{
+        identities::identity_of,
+        object::Tables,
+        promotion::{Candidate, Growth, Promotion, PromotionOptions},
+        ring::Ring,
+    },
+    ledger::{EventError, EventType, Ledger},
+    line::{Dialects, Event, EventKind, Parser, Tally, escape::escape_name, lines, number, split_value},
+    mapper::cache::{Action, EntryIndex, Recipe, RecipeCache},
+    registry::{
+        FamilyKind, HistogramOptions, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome, Stale,
+        SummaryOptions,
+    },
+};
+
+/// Records that one hold of the lock takes from a ring; about a tenth of a millisecond's work.
+const RING_BATCH_RECORDS: usize = 512;
+/// Series that one hold of the lock writes into an exposition.
+const EXPOSITION_SLICE_SERIES: usize = 1000;
+
+/// What the pipeline is built from.
+#[derive(Debug)]
+pub struct PipelineOptions {
+    pub dialects: Dialects,
+    pub registry: RegistryConfig,
+    /// Lines that the recipe cache remembers.
+    pub cached_lines_max: usize,
+    pub promotion: PromotionOptions,
+}
+
+/// Everything between a datagram's bytes and the registry.
+#[derive(Debug)]
+pub struct Pipeline {
+    core: Mutex<Core>,
+    /// Taken before `core`, never after it.
+    rings: Mutex<Vec<Ring>>,
+    tables: Option<Arc<Tables>>,
+}
+
+impl Pipeline {
+    /// A pipeline with its doors shut (`kernel` is `None`), or with the tables and rings of a loaded
+    /// object.
+    #[must_use]
+    pub fn new(options: PipelineOptions, kernel: Option<(Arc<Tables>, Vec<Ring>)>) -> Self {
+        let (tables, rings) = kernel.map_or((None, Vec::new()), |(tables, rings)| (Some(tables), rings));
+        let promotion = tables.as_ref().map(|tables| Promotion::new(tables.sizes.slots, options.promotion));
+        let core = Core {
+            parser: Parser::new(options.dialects),
+            registry: Registry::new(options.registry),
+            cache: RecipeCache::new(options.cached_lines_max),
+            ledger: Ledger::default(),
+            promotion,
+            name: String::new(),
+            summary: SummaryOptions::default(),
+            histogram: HistogramOptions::default(),
+        };
+        Self { core: Mutex::new(core), rings: Mutex::new(rings), tables }
+    }
+
+    /// Takes a batch of datagrams; the lock is taken once.
+    pub fn ingest(&self, batch: &[Datagram<'_>]) {
+        let now = Timestamp::now();
+        let mut core = self.core.lock();
+        for datagram in batch {
+            core.take(datagram, now);
+        }
+    }
+
+    /// Takes all that lies in the rings now. What is added meanwhile may stay for the next time, so
+    /// that a flood cannot keep a scrape waiting. Returns how many records there were.
+    pub fn drain_rings(&self) -> usize {
+        let mut rings = self.rings.lock();
+        let mut records = 0;
+        for ring in rings.iter_mut() {
+            let end = ring.end();
+            loop {
+                let now = Timestamp::now();
+                let mut core = self.core.lock();
+                let taken = ring.read(RING_BATCH_RECORDS, end, |datagram| core.take(&datagram, now));
+                MutexGuard::unlock_fair(core);
+                records += taken;
+                if taken < RING_BATCH_RECORDS {
+                    break;
+                }
+            }
+        }
+        records
+    }
+
+    /// Adds to each series what its slots have counted since the last time.
+    pub fn drain_slots(&self) {
+        let Some(tables) = &self.tables else { return };
+        let now = Timestamp::now();
+        self.core.lock().drain_slots(tables, now);
+    }
+
+    /// Ends a promotion window of length `window`: demotes, waits a grace period without the lock,
+    /// promotes. Also lets series expire.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no grace period to offer; then nothing that was demoted is used again.
+    pub fn tick(&self, window: Duration) -> io::Result<()> {
+        let now = Timestamp::now();
+        let mut core = self.core.lock();
+        core.registry.expire(now);
+        let Some(tables) = &self.tables else { return Ok(()) };
+        core.drain_slots(tables, now);
+        let candidates = core.candidates(tables.seed, window.as_secs_f64().max(1e-3));
+        let leaving = core.promotion.as_mut().map_or(0, |promotion| {
+            promotion.demote(&tables.identities, &candidates, window.as_secs_f64().max(1e-3))
+        });
+        if leaving > 0 {
+            drop(core);
+            grace_period()?;
+            core = self.core.lock();
+            core.release(tables, now);
+        }
+        core.promote(tables, &candidates);
+        Ok(())
+    }
+
+    /// Takes every identity out of the kernel's table and reads the slots a last time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::tick`].
+    pub fn demote_all(&self) -> io::Result<()> {
+        let Some(tables) = &self.tables else { return Ok(()) };
+        let now = Timestamp::now();
+        {
+            let mut core = self.core.lock();
+            if let Some(promotion) = core.promotion.as_mut() {
+                promotion.demote_all(&tables.identities);
+            }
+        }
+        grace_period()?;
+        self.core.lock().release(tables, now);
+        Ok(())
+    }
+
+    /// Writes the exposition, own families included. The caller drains first.
+    pub fn write_exposition(&self, own: Vec<OwnFamily>, out: &mut Vec<u8>) {
+        let now = Timestamp::now();
+        let mut cursor = Cursor::new(own);
+        loop {
+            let mut core = self.core.lock();
+            let progress = cursor.write_slice(&mut core.registry, out, EXPOSITION_SLICE_SERIES, now);
+            MutexGuard::unlock_fair(core);
+            if progress == Progress::Done {
+                break;
+            }
+        }
+    }
+
+    /// Looks at the present state under the lock.
+    pub fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.core.lock())
+    }
+
+    /// Declares the names of our own metrics, which no sender may use.
+    pub fn reserve<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        self.core.lock().registry.reserve(names);
+    }
+
+    /// Records of the rings that did not have our layout; always 0.
+    #[must_use]
+    pub fn malformed_records(&self) -> u64 {
+        self.rings.lock().iter().map(|ring| ring.malformed).sum()
+    }
+
+    /// The kernel's tables, where an object is loaded.
+    #[must_use]
+    pub fn tables(&self) -> Option<&Arc<Tables>> {
+        self.tables.as_ref()
+    }
+}
+
+/// Waits until every program that runs now, on any CPU, has ended.
+fn grace_period() -> io::Result<()> {
+    // MEMBARRIER_CMD_GLOBAL is `synchronize_rcu()`, and programs run inside RCU read sections.
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: membarrier takes three integers and touches no memory of ours.
+    #[expect(unsafe_code, reason = "no safe wrapper among our dependencies")]
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub struct Core {
+    parser: Parser,
+    pub registry: Registry,
+    pub cache: RecipeCache,
+    pub ledger: Ledger,
+    /// `None` with the doors shut.
+    pub promotion: Option<Promotion>,
+    /// Scratch space for escaped names.
+    name: String,
+    summary: SummaryOptions,
+    histogram: HistogramOptions,
+}
+
+impl Core {
+    fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
+        self.ledger.count_datagram(datagram.transport);
+        for line in lines(datagram.payload) {
+            self.take_line(line, datagram.received, now);
+        }
+    }
+
+    #[inline]
+    fn take_line(&mut self, line: &[u8], received: Timestamp, now: Timestamp) {
+        if let Some((head, value, tail)) = split_value(line) {
+            let hash = self.cache.hash(head, tail);
+            if let Some(index) = self.cache.find(hash, head, tail)
+                && let Ok(raw) = number::parse(value)
+                && let Some(recipe) = self.cache.hit(index)
+            {
+                let relative = matches!(value.first(), Some(b'+' | b'-'));
+                match self.apply(&recipe, raw, relative, received, now) {
+                    Ok(()) => return self.count_warm(&recipe, 1),
+                    // The series expired since; the slow path makes it anew.
+                    Err(Stale) => {}
+                }
+            }
+            return self.take_cold(line, Some((hash, head, tail)), received, now);
+        }
+        self.take_cold(line, None, received, now);
+    }
+
+    /// A line that the parser did not see, counted as the parser would have.
+    fn count_warm(&mut self, recipe: &Recipe, times: u64) {
+        let tally = &mut self.ledger.tally;
+        tally.lines += times;
+        tally.samples += times;
+        tally.events += times;
+        if recipe.tagged {
+            tally.tags += times;
+        }
+        if recipe.mapped {
+            self.ledger.mapped += times;
+        } else {
+            self.ledger.unmapped += times;
+        }
+    }
+
+    /// Does what the recipe says with a number from the wire, and counts what became of the event.
+    #[inline]
+    fn apply(
+        &mut self,
+        recipe: &Recipe,
+        raw: f64,
+        relative: bool,
+        received: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Stale> {
+        let value = raw / recipe.divisor;
+        let event = match recipe.action {
+            Action::Count => {
+                if value < 0.0 {
+                    self.ledger.count_error(EventError::IllegalNegativeCounter);
+                    return Ok(());
+                }
+                self.registry.add(recipe.series, value, now)?;
+                EventType::Counter
+            }
+            Action::Gauge if relative => {
+                self.registry.adjust(recipe.series, value, received, now)?;
+                EventType::Gauge
+            }
+            Action::Gauge => {
+                if self.registry.set(recipe.series, value, received, now)? == SetOutcome::Older {
+                    self.ledger.outdated_gauges += 1;
+                }
+                EventType::Gauge
+            }
+            Action::Observe => {
+                self.registry.observe(recipe.series, value, recipe.times, now)?;
+                EventType::Observer
+            }
+        };
+        self.ledger.count_recorded(event, 1);
+        Ok(())
+    }
+
+    /// Parses and maps the line, records its events, and remembers it where that is possible.
+    fn take_cold(
+        &mut self,
+        line: &[u8],
+        split: Option<(u64, &[u8], &[u8])>,
+        received: Timestamp,
+        now: Timestamp,
+    ) {
+        let mut tally = Tally::default();
+        // The parser lends its scratch space to the events, so it leaves `self` for the time.
+        let mut parser = std::mem::take(&mut self.parser);
+        parser.parse_line(line, &mut tally, &mut |event| {
+            let Some(recipe) = self.resolve(&event, now) else { return };
+            let relative = matches!(event.kind, EventKind::Gauge { relative: true });
+            // A series that was just found or made cannot be gone.
+            let _ = self.apply(&recipe, event.raw, relative, received, now);
+            if recipe.mapped {
+                self.ledger.mapped += 1;
+            } else {
+                self.ledger.unmapped += 1;
+            }
+            if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
+                let promotable = recipe.action == Action::Count && exact_unit(recipe.divisor).is_some();
+                self.cache.insert(hash, head, tail, recipe, promotable);
+            }
+        });
+        self.parser = parser;
+        self.ledger.tally += &tally;
+    }
+
+    /// Maps the event and finds its series; counts the event as refused if it can have none.
+    fn resolve(&mut self, event: &Event<'_>, now: Timestamp) -> Option<Recipe> {
+        let kind = match event.kind {
+            EventKind::Counter if event.value() < 0.0 => {
+                // Before a series is made for it.
+                self.ledger.count_error(EventError::IllegalNegativeCounter);
+                self.ledger.unmapped += 1;
+                return None;
+            }
+            EventKind::Counter => FamilyKind::Counter,
+            EventKind::Gauge { .. } => FamilyKind::Gauge,
+            EventKind::Observer => FamilyKind::Summary,
+            EventKind::Set { .. } => return None,
+        };
+        self.name.clear();
+        escape_name(event.name, &mut self.name);
+        if self.name.is_empty() {
+            self.ledger.count_error(EventError::EmptyMetricName);
+            self.ledger.unmapped += 1;
+            return None;
+        }
+        match self.series(kind, event.tags, now) {
+            Ok(series) => Some(Recipe {
+                series,
+                action: match event.kind {
+                    EventKind::Counter => Action::Count,
+                    EventKind::Gauge { .. } => Action::Gauge,
+                    EventKind::Observer | EventKind::Set { .. } => Action::Observe,
+                },
+                divisor: event.divisor,
+                times: event.times,
+                tagged: !event.tags.is_empty(),
+                mapped: false,
+            }),
+            Err(refusal) => {
+                self.ledger.count_refused(event.kind.into(), &self.name, refusal);
+                self.ledger.unmapped += 1;
+                None
+            }
+        }
+    }
+
+    fn series(&mut self, kind: FamilyKind, labels: &[(&str, &str)], now: Timestamp) -> Result<SeriesId, Refusal> {
+        let request = SeriesRequest {
+            family: &self.name,
+            kind,
+            labels,
+            help: DEFAULT_HELP,
+            ttl: None,
+            summary: &self.summary,
+            histogram: &self.histogram,
+        };
+        self.registry.resolve(&request, now)
+    }
+
+    fn drain_slots(&mut self, tables: &Tables, now: Timestamp) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        promotion.drain(&tables.slots, |growth| self.grow(growth, now));
+        self.promotion = Some(promotion);
+    }
+
+    fn release(&mut self, tables: &Tables, now: Timestamp) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        let mut left = Vec::new();
+        promotion.release(&tables.slots, |growth| self.grow(growth, now), |entry| left.push(entry));
+        for entry in left {
+            if let Some(entry) = self.cache.entry_mut(entry) {
+                entry.promoted = false;
+            }
+        }
+        self.promotion = Some(promotion);
+    }
+
+    fn promote(&mut self, tables: &Tables, candidates: &[Candidate]) {
+        let (Some(promotion), cache) = (self.promotion.as_mut(), &mut self.cache) else { return };
+        promotion.promote(&tables.slots, &tables.identities, candidates, |entry, result| {
+            if let Some(entry) = cache.entry_mut(entry) {
+                entry.promoted = result.is_ok();
+                entry.promotable = result.is_ok();
+            }
+        });
+    }
+
+    /// Records what a slot has counted.
+    fn grow(&mut self, growth: Growth, now: Timestamp) {
+        let Some(recipe) = self.cache.entry(growth.entry).map(|entry| entry.recipe) else { return };
+        let unit = exact_unit(recipe.divisor).unwrap_or(1);
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53, as a counter is at all")]
+        let amount = growth.sum.wrapping_mul(unit) as f64;
+        if self.registry.add(recipe.series, amount, now).is_err() {
+            // The series expired while the kernel saw nothing of it; its line makes it anew.
+            match self.renew(growth.entry, now) {
+                Some(recipe) => {
+                    let _ = self.registry.add(recipe.series, amount, now);
+                }
+                None => return,
+            }
+        }
+        self.ledger.slot_lines += growth.lines;
+        self.ledger.count_recorded(EventType::Counter, growth.lines);
+        self.count_warm(&recipe, growth.lines);
+    }
+
+    /// Finds or makes the series of a remembered line once more.
+    fn renew(&mut self, index: EntryIndex, now: Timestamp) -> Option<Recipe> {
+        let line = self.cache.entry(index)?.line("0");
+        let mut parser = std::mem::take(&mut self.parser);
+        let mut renewed = None;
+        parser.parse_line(&line, &mut Tally::default(), &mut |event| renewed = self.resolve(&event, now));
+        self.parser = parser;
+        let recipe = renewed?;
+        self.cache.entry_mut(index)?.recipe = recipe;
+        Some(recipe)
+    }
+
+    /// What could be promoted, busiest first. Ends the cache's window.
+    fn candidates(&mut self, seed: u64, seconds: f64) -> Vec<Candidate> {
+        let Some(promotion) = &self.promotion else { return Vec::new() };
+        let options = *promotion.options();
+        let mut busy = Vec::new();
+        self.cache.take_window(|index, entry, lines| {
+            let rate = f64::from(lines) / seconds;
+            if entry.promotable && !entry.promoted && rate >= options.promote_lines_per_second {
+                busy.push((index, rate));
+            }
+        });
+        busy.sort_by(|a, b| b.1.total_cmp(&a.1));
+        busy.truncate(options.promotions_per_tick);
+        let mut candidates = Vec::with_capacity(busy.len());
+        for (index, lines_per_second) in busy {
+            let Some(entry) = self.cache.entry_mut(index) else { continue };
+            match identity_of(&entry.line("0"), seed) {
+                Some(identity) => candidates.push(Candidate { entry: index, identity, lines_per_second }),
+                None => entry.promotable = false,
+            }
+        }
+        candidates
+    }
+}
+
+/// Help text of a family that no mapping rule describes; statsd_exporter's.
+const DEFAULT_HELP: &str = "Metric autogenerated by statsd_exporter.";
+
+/// How much one unit on the wire is worth, if that is a whole number and dividing any whole number of
+/// up to 15 digits by `divisor` gives exactly that multiple: then a sum can be scaled instead of each
+/// value. The division is exact enough when the divisor is within half a rounding error of its
+/// reciprocal, as 0.1 and 0.5 are; a line with another rate stays with userspace.
+fn exact_unit(divisor: f64) -> Option<u64> {
+    let unit = (1.0 / divisor).round();
+    if !(1.0..=1_000_000.0).contains(&unit) || divisor.mul_add(unit, -1.0).abs() > 2.0_f64.powi(-54) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a million, checked above")]
+    let unit = unit as u64;
+    Some(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_scaled_exactly_or_not_at_all() {
+        assert_eq!(exact_unit(1.0), Some(1));
+        assert_eq!(exact_unit(0.5), Some(2));
+        assert_eq!(exact_unit(0.1), Some(10));
+        for divisor in [0.3, 0.7, 2.0, 0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9] {
+            assert_eq!(exact_unit(divisor), None, "{divisor}");
+        }
+        for divisor in [1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001] {
+            let Some(unit) = exact_unit(divisor) else { continue };
+            for value in (0..2000_u32).chain([999_999_999, 1 << 30]) {
+                let value = f64::from(value);
+                #[expect(clippy::cast_precision_loss, reason = "small")]
+                let unit = unit as f64;
+                assert_eq!((value / divisor).to_bits(), (value * unit).to_bits(), "{value} / {divisor}");
+            }
+        }
+    }
+}
