@@ -7,6 +7,15 @@
 pub mod clock;
 pub mod datagram;
 pub mod exposition;
+pub mod kernel;
 pub mod line;
+pub mod listener;
 pub mod mapper;
 pub mod registry;
+pub mod web;
+
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod shutdown;
+pub mod startup;

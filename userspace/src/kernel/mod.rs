@@ -1,0 +1,3 @@
+//! The kernel's side -> what userspace knows of it.
+
+pub mod interfaces;
