@@ -20,9 +20,9 @@ pub struct Cli {
     #[arg(long = "statsd.listen-tcp", value_name = "HOST:PORT", default_value = ":9125")]
     pub listen_tcp: String,
 
-    /// Receive buffer of each UDP socket. 0 asks for 16Mi, which a burst of 140,000 datagrams/s
-    /// fills in a quarter of a second; what the kernel grants stands in the start-up table.
-    /// Above net.core.rmem_max it needs CAP_NET_ADMIN.
+    /// Receive buffer of each UDP socket. 0 asks for 16Mi, which holds some 40,000 datagrams, 0.3 s of
+    /// the fastest burst one client sends; what the kernel grants stands in the start-up table. Above
+    /// net.core.rmem_max it needs CAP_NET_ADMIN.
     #[arg(long = "statsd.read-buffer", value_name = "BYTES", default_value = "0")]
     pub read_buffer: String,
 

@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::config::HostPort;
 use crate::datagram::{Datagram, Transport};
 
-/// What we ask for where nobody says otherwise: 20,000 small datagrams and more.
+/// What we ask for where nobody says otherwise: some 40,000 datagrams of Airflow's size.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 /// A drain ends after this many datagrams: more than the buffer above can hold of the smallest
 /// (768 bytes each in the kernel's count), so only a sender who never pauses can reach it.
