@@ -6,10 +6,32 @@
 
 pub mod clock;
 pub mod datagram;
+
 pub mod kernel;
-pub mod exposition;
-pub mod ledger;
-pub mod pipeline;
+pub mod listener;
+
 pub mod line;
+
 pub mod mapper;
+
 pub mod registry;
+
+pub mod exposition;
+
+pub mod web;
+
+pub mod pipeline;
+
+pub mod ledger;
+
+pub mod self_metrics;
+
+pub mod cli;
+pub mod config;
+
+pub mod logging;
+
+pub mod daemon;
+
+pub mod shutdown;
+pub mod startup;

@@ -1,9 +1,17 @@
 //! Kernel object -> open doors; ring -> datagrams; slots -> growth.
 
-pub mod counters;
-pub mod identities;
-pub mod memory_map;
+pub mod interfaces;
+
 pub mod object;
-pub mod promotion;
+
+pub mod doors;
+
+pub mod memory_map;
+
 pub mod ring;
+
+pub mod counters;
 pub mod slots;
+
+pub mod identities;
+pub mod promotion;

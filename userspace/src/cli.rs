@@ -1,0 +1,186 @@
+//! Command line -> [`Cli`], text as typed.
+//!
+//! Flags that `statsd_exporter` has keep its names, its defaults and its rules: a usage error ends
+//! with exit code 1, switches take no value and are negated by `--no-...`, nothing is abbreviated.
+
+use clap::Parser;
+
+/// StatsD in, Prometheus out, with the hottest counters counted inside the Linux kernel.
+///
+/// Sizes are bytes and take the suffixes Ki, Mi and Gi (4Mi). Durations are written as 200ms, 1s,
+/// 2m. Addresses are host:port; without a host (:9125) every address of the machine, IPv4 and IPv6.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "rotameter", version, about, long_about)]
+pub struct Cli {
+    /// UDP address to receive StatsD lines on. Empty ("") switches UDP off.
+    #[arg(long = "statsd.listen-udp", value_name = "HOST:PORT", default_value = ":9125")]
+    pub listen_udp: String,
+
+    /// TCP address to receive StatsD lines on. Empty ("") switches TCP off.
+    #[arg(long = "statsd.listen-tcp", value_name = "HOST:PORT", default_value = ":9125")]
+    pub listen_tcp: String,
+
+    /// Receive buffer of each UDP socket. 0 asks for 16Mi, which holds some 40,000 datagrams, 0.3 s of
+    /// the fastest burst one client sends; what the kernel grants stands in the start-up table. Above
+    /// net.core.rmem_max it needs CAP_NET_ADMIN.
+    #[arg(long = "statsd.read-buffer", value_name = "BYTES", default_value = "0")]
+    pub read_buffer: String,
+
+    /// Serves the exposition, the landing page and the health checks on this address.
+    #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = ":9102")]
+    pub web_listen_address: String,
+
+    /// Path of the exposition. "/" answers every otherwise unknown path with it, and there is no
+    /// landing page then.
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub telemetry_path: String,
+
+    #[command(flatten)]
+    pub dialects: DialectFlags,
+
+    /// Whether to count in the kernel. auto: where kernel and rights allow it, otherwise say why not
+    /// and go on; required: end with an error instead; off: load nothing.
+    #[arg(long = "ebpf", value_name = "auto|required|off", default_value = "auto")]
+    pub ebpf: String,
+
+    /// Size of each ring that carries whole datagrams out of the kernel; there is one per CPU. A
+    /// power of two, at least 64Ki. A full ring is no loss: the datagram takes the socket.
+    #[arg(long = "ebpf.ring-bytes", value_name = "BYTES", default_value = "1Mi")]
+    pub ebpf_ring_bytes: String,
+
+    /// Cells to count in, 16 bytes per CPU each. One identity takes one, so this bounds how many
+    /// are promoted at a time.
+    #[arg(long = "ebpf.slots", value_name = "COUNT", default_value = "16384")]
+    pub ebpf_slots: String,
+
+    /// Entries of the kernel's identity table. No more than there are slots.
+    #[arg(long = "ebpf.identities", value_name = "COUNT", default_value = "16384")]
+    pub ebpf_identities: String,
+
+    /// Interface to attach XDP to; * and ? match, and interfaces that come later are taken too.
+    /// Repeat it for several. Without it no interface is touched: the socket filter serves alone.
+    #[arg(long = "xdp.interface", value_name = "NAME")]
+    pub xdp_interface: Vec<String>,
+
+    /// Sources whose datagrams XDP may take before the firewall sees them. Repeat it for several;
+    /// the first one replaces the default, which is the private, unique-local, link-local and
+    /// loopback ranges. Others are not refused: they take the ordinary way through the stack.
+    #[arg(long = "xdp.allow-source", value_name = "CIDR")]
+    pub xdp_allow_source: Vec<String>,
+
+    /// How often the hottest identities are chosen anew.
+    #[arg(long = "promotion.interval", value_name = "DURATION", default_value = "1s")]
+    pub promotion_interval: String,
+
+    /// Lines per second from which an identity is worth a slot.
+    #[arg(long = "promotion.min-rate", value_name = "LINES/S", default_value = "10")]
+    pub promotion_min_rate: String,
+
+    /// Least serious events to log: debug, info, warn or error.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// How a log event is written to standard error: logfmt or json.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    pub log_format: String,
+}
+
+/// Tag dialects, all on; `--no-...` switches one off, and of several the last counts.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DialectFlags {
+    /// Parse DogStatsD tags (name:1|c|#tag:value). [default: on]
+    #[arg(long = "statsd.parse-dogstatsd-tags", overrides_with = "no_dogstatsd")]
+    pub dogstatsd: bool,
+    /// Leave DogStatsD tags unparsed.
+    #[arg(long = "no-statsd.parse-dogstatsd-tags", overrides_with = "dogstatsd")]
+    pub no_dogstatsd: bool,
+    /// Parse InfluxDB tags (name,tag=value:1|c). [default: on]
+    #[arg(long = "statsd.parse-influxdb-tags", overrides_with = "no_influxdb")]
+    pub influxdb: bool,
+    /// Leave InfluxDB tags unparsed.
+    #[arg(long = "no-statsd.parse-influxdb-tags", overrides_with = "influxdb")]
+    pub no_influxdb: bool,
+    /// Parse Librato tags (name#tag=value:1|c). [default: on]
+    #[arg(long = "statsd.parse-librato-tags", overrides_with = "no_librato")]
+    pub librato: bool,
+    /// Leave Librato tags unparsed.
+    #[arg(long = "no-statsd.parse-librato-tags", overrides_with = "librato")]
+    pub no_librato: bool,
+    /// Parse SignalFx tags (name[tag=value]:1|c). [default: on]
+    #[arg(long = "statsd.parse-signalfx-tags", overrides_with = "no_signalfx")]
+    pub signalfx: bool,
+    /// Leave SignalFx tags unparsed.
+    #[arg(long = "no-statsd.parse-signalfx-tags", overrides_with = "signalfx")]
+    pub no_signalfx: bool,
+}
+
+impl Cli {
+    /// Parses arguments; the first one is the program's name.
+    ///
+    /// # Errors
+    ///
+    /// The usage error, or the text that `--help` and `--version` print. [`finish`] knows which.
+    pub fn from_arguments<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        Self::try_parse_from(arguments)
+    }
+}
+
+/// Prints what [`Cli::from_arguments`] returned as an error; 0 for help and version, otherwise 1.
+#[must_use]
+pub fn finish(error: &clap::Error) -> u8 {
+    // Nobody is left to tell where standard error is closed.
+    let _ = error.print();
+    // clap would say 2; whoever watches a statsd_exporter knows 1.
+    u8::from(error.use_stderr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::from_arguments(std::iter::once(&"rotameter").chain(arguments))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn statsd_exporters_flags_are_taken_in_both_forms() {
+        let cli =
+            parse(&["--statsd.listen-udp=", "--web.telemetry-path", "/m", "--log.level=DEBUG"]).unwrap();
+        assert_eq!((cli.listen_udp.as_str(), cli.telemetry_path.as_str()), ("", "/m"));
+        assert_eq!(cli.listen_tcp, ":9125");
+    }
+
+    #[test]
+    fn switches_take_no_value_and_the_last_one_counts() {
+        assert!(parse(&["--statsd.parse-librato-tags=true"]).is_err());
+        let cli = parse(&["--statsd.parse-librato-tags", "--no-statsd.parse-librato-tags"]).unwrap();
+        assert!(cli.dialects.no_librato);
+        let cli = parse(&["--no-statsd.parse-librato-tags", "--statsd.parse-librato-tags"]).unwrap();
+        assert!(!cli.dialects.no_librato);
+    }
+
+    #[test]
+    fn usage_errors_end_with_1_and_help_with_0() {
+        for bad in ["--statsd.listen", "--unknown", "positional"] {
+            assert!(parse(&[bad]).unwrap_err().use_stderr(), "{bad}");
+        }
+        assert!(parse(&["--log.level=info", "--log.level=info"]).unwrap_err().use_stderr());
+        assert!(!parse(&["--help"]).unwrap_err().use_stderr());
+        assert!(!parse(&["--version"]).unwrap_err().use_stderr());
+    }
+
+    #[test]
+    fn interfaces_and_sources_repeat() {
+        let cli = parse(&["--xdp.interface=eth*", "--xdp.interface=bond0"]).unwrap();
+        assert_eq!(cli.xdp_interface, ["eth*", "bond0"]);
+    }
+}

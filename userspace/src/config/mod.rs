@@ -1,0 +1,385 @@
+//! [`Cli`] -> [`Config`], checked values that the rest of the daemon can trust.
+
+pub mod address;
+pub mod cidr;
+pub mod units;
+
+use std::time::Duration;
+
+pub use address::HostPort;
+pub use cidr::Cidr;
+
+use crate::cli::Cli;
+use crate::kernel::interfaces::InterfaceGlob;
+
+/// Sources that XDP may take datagrams from unless told otherwise: what a site gives its own.
+const ALLOW_SOURCE_DEFAULT: [&str; 8] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "127.0.0.0/8",
+    "fc00::/7",
+    "fe80::/10",
+    "::1/128",
+];
+
+/// A ring must at least hold the largest datagram twice; the kernel takes up to 2 GiB.
+const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// A million hot identities is far beyond what any cache of a CPU holds.
+const SLOTS_MAX: u32 = 1 << 20;
+/// What a socket may keep for us; the kernel doubles it, and counts in 31 bits.
+const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
+/// Sources are compared one after the other in the kernel.
+pub const ALLOW_SOURCES_MAX: usize = 64;
+pub const INTERFACE_GLOBS_MAX: usize = 64;
+
+/// Everything that can be set, checked. Addresses are not bound yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub statsd: Statsd,
+    pub web: Web,
+    pub dialects: Dialects,
+    pub ebpf: Ebpf,
+    pub xdp: Xdp,
+    pub promotion: Promotion,
+    pub log: Log,
+}
+
+/// Where lines come from; at least one listener is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statsd {
+    pub udp: Option<HostPort>,
+    pub tcp: Option<HostPort>,
+    /// `None` lets the listener choose.
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    pub address: HostPort,
+    /// Begins with `/` and is none of the other pages.
+    pub telemetry_path: String,
+}
+
+/// Tag dialects that the parser reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialects {
+    pub dogstatsd: bool,
+    pub influxdb: bool,
+    pub librato: bool,
+    pub signalfx: bool,
+}
+
+/// Whether to count in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EbpfMode {
+    /// Where it can be had.
+    Auto,
+    /// A start without it is an error.
+    Required,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ebpf {
+    pub mode: EbpfMode,
+    /// Of one CPU's ring; a power of two.
+    pub ring_bytes: u32,
+    /// At least one.
+    pub slots: u32,
+    /// At least one, at most `slots`.
+    pub identities: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    /// Empty: no interface is touched.
+    pub interfaces: Vec<InterfaceGlob>,
+    /// Never empty.
+    pub allow_sources: Vec<Cidr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Promotion {
+    /// From 100 ms to an hour.
+    pub interval: Duration,
+    /// Finite and not negative.
+    pub lines_per_second_min: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+/// A flag whose value does not do; the source says why, and what would.
+#[derive(Debug, thiserror::Error)]
+#[error("--{flag}={value:?}")]
+pub struct ConfigError {
+    pub flag: &'static str,
+    pub value: String,
+    #[source]
+    problem: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Config {
+    /// Checks what was typed. Opens no socket and asks no resolver.
+    ///
+    /// # Errors
+    ///
+    /// The first flag whose value does not do.
+    pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
+        Ok(Self {
+            statsd: statsd(cli)?,
+            web: Web {
+                address: flag("web.listen-address", &cli.web_listen_address, str::parse::<HostPort>)?,
+                telemetry_path: flag("web.telemetry-path", &cli.telemetry_path, telemetry_path)?,
+            },
+            dialects: Dialects {
+                dogstatsd: !cli.dialects.no_dogstatsd,
+                influxdb: !cli.dialects.no_influxdb,
+                librato: !cli.dialects.no_librato,
+                signalfx: !cli.dialects.no_signalfx,
+            },
+            ebpf: ebpf(cli)?,
+            xdp: xdp(cli)?,
+            promotion: Promotion {
+                interval: flag("promotion.interval", &cli.promotion_interval, promotion_interval)?,
+                lines_per_second_min: flag("promotion.min-rate", &cli.promotion_min_rate, rate)?,
+            },
+            log: log(cli)?,
+        })
+    }
+}
+
+/// The value of a flag by `parse`, or the error that names both.
+fn flag<T, E>(
+    flag: &'static str,
+    value: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, ConfigError>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    parse(value).map_err(|problem| ConfigError { flag, value: value.to_owned(), problem: problem.into() })
+}
+
+fn statsd(cli: &Cli) -> Result<Statsd, ConfigError> {
+    let optional = |text: &str| {
+        if text.is_empty() { Ok(None) } else { text.parse::<HostPort>().map(Some) }
+    };
+    let udp = flag("statsd.listen-udp", &cli.listen_udp, optional)?;
+    let tcp = flag("statsd.listen-tcp", &cli.listen_tcp, optional)?;
+    if udp.is_none() && tcp.is_none() {
+        return flag("statsd.listen-udp", "", |_| {
+            Err("no listener is left, TCP is switched off as well; give one an address, for example :9125")
+        });
+    }
+    let receive_buffer_bytes =
+        flag("statsd.read-buffer", &cli.read_buffer, |text| match units::parse_size(text) {
+            Ok(0) => Ok(None),
+            Ok(bytes) if bytes <= RECEIVE_BUFFER_BYTES_MAX => {
+                u32::try_from(bytes).map(Some).map_err(|_| units::UnitError::TooLarge)
+            }
+            Ok(_) => Err(units::UnitError::TooLarge),
+            Err(error) => Err(error),
+        })?;
+    Ok(Statsd { udp, tcp, receive_buffer_bytes })
+}
+
+fn telemetry_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err("a path begins with /, for example /metrics".to_owned());
+    }
+    if text.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'?' || b == b'#') {
+        return Err("a path holds no space, no control character, no ? and no #".to_owned());
+    }
+    if crate::web::PAGES.contains(&text) {
+        return Err(format!("another page is served there; the others are {}", crate::web::PAGES.join(", ")));
+    }
+    Ok(text.to_owned())
+}
+
+fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
+    let mode = flag("ebpf", &cli.ebpf, |text| match text {
+        "auto" => Ok(EbpfMode::Auto),
+        "required" => Ok(EbpfMode::Required),
+        "off" => Ok(EbpfMode::Off),
+        _ => Err("write auto, required or off"),
+    })?;
+    let ring_bytes = flag("ebpf.ring-bytes", &cli.ebpf_ring_bytes, |text| {
+        let bytes = units::parse_size(text).map_err(|e| e.to_string())?;
+        if !RING_BYTES.contains(&bytes) {
+            return Err("a ring has 64Ki to 1Gi".to_owned());
+        }
+        if !bytes.is_power_of_two() {
+            let (below, above) = (bytes.next_power_of_two() / 2, bytes.next_power_of_two());
+            return Err(format!("the kernel takes powers of two only; {below} or {above} would do"));
+        }
+        u32::try_from(bytes).map_err(|e| e.to_string())
+    })?;
+    let count = |text: &str| match units::parse_count(text) {
+        Ok(n) if (1..=SLOTS_MAX).contains(&n) => Ok(n),
+        Ok(_) => Err(format!("from 1 to {SLOTS_MAX}")),
+        Err(error) => Err(error.to_string()),
+    };
+    let slots = flag("ebpf.slots", &cli.ebpf_slots, count)?;
+    let identities = flag("ebpf.identities", &cli.ebpf_identities, |text| match count(text)? {
+        n if n <= slots => Ok(n),
+        _ => Err(format!("each identity takes a slot, and --ebpf.slots is {slots}; raise that as well")),
+    })?;
+    Ok(Ebpf { mode, ring_bytes, slots, identities })
+}
+
+fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
+    if cli.xdp_interface.len() > INTERFACE_GLOBS_MAX {
+        return flag("xdp.interface", "", |_| Err("at most 64 of them; a glob (eth*) stands for many"));
+    }
+    if cli.xdp_allow_source.len() > ALLOW_SOURCES_MAX {
+        return flag("xdp.allow-source", "", |_| Err("at most 64 ranges; join neighbouring ones"));
+    }
+    let interfaces = cli
+        .xdp_interface
+        .iter()
+        .map(|text| flag("xdp.interface", text, str::parse::<InterfaceGlob>))
+        .collect::<Result<_, _>>()?;
+    let allow_sources = if cli.xdp_allow_source.is_empty() {
+        ALLOW_SOURCE_DEFAULT.iter().map(|text| text.parse().expect("the constant holds ranges")).collect()
+    } else {
+        cli.xdp_allow_source
+            .iter()
+            .map(|text| flag("xdp.allow-source", text, str::parse::<Cidr>))
+            .collect::<Result<_, _>>()?
+    };
+    Ok(Xdp { interfaces, allow_sources })
+}
+
+fn promotion_interval(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text) {
+        Ok(d) if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&d) => Ok(d),
+        Ok(_) => Err("from 100ms to 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
+        _ => Err("write lines per second, 0 or more"),
+    }
+}
+
+fn log(cli: &Cli) -> Result<Log, ConfigError> {
+    let level = flag("log.level", &cli.log_level, |text| match text.to_ascii_lowercase().as_str() {
+        "debug" => Ok(tracing::Level::DEBUG),
+        "info" => Ok(tracing::Level::INFO),
+        "warn" => Ok(tracing::Level::WARN),
+        "error" => Ok(tracing::Level::ERROR),
+        _ => Err("write debug, info, warn or error"),
+    })?;
+    let format = flag("log.format", &cli.log_format, |text| match text {
+        "logfmt" => Ok(LogFormat::Logfmt),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write logfmt or json"),
+    })?;
+    Ok(Log { level, format })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = std::iter::once(&"rotameter").chain(arguments);
+        Config::load(&Cli::from_arguments(arguments).expect("the arguments parse"))
+    }
+
+    /// The error is `expected`, with its cause as `main` prints it.
+    #[track_caller]
+    fn check(arguments: &[&str], expected: &str) {
+        let error = anyhow::Error::from(load(arguments).expect_err("the value does not do"));
+        assert_eq!(format!("{error:#}"), expected);
+    }
+
+    #[test]
+    fn the_defaults_are_good() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.statsd.udp, Some(":9125".parse().unwrap()));
+        assert_eq!(config.statsd.tcp, config.statsd.udp);
+        assert_eq!(config.statsd.receive_buffer_bytes, None);
+        assert_eq!((config.web.address.port(), config.web.telemetry_path.as_str()), (9102, "/metrics"));
+        assert!(config.dialects.dogstatsd && config.dialects.signalfx);
+        assert_eq!(config.ebpf.mode, EbpfMode::Auto);
+        assert!(config.xdp.interfaces.is_empty());
+        assert_eq!(config.xdp.allow_sources.len(), ALLOW_SOURCE_DEFAULT.len());
+    }
+
+    #[test]
+    fn an_empty_address_switches_a_listener_off_but_one_must_stay() {
+        let config = load(&["--statsd.listen-udp="]).unwrap();
+        assert!(config.statsd.udp.is_none() && config.statsd.tcp.is_some());
+        check(
+            &["--statsd.listen-udp=", "--statsd.listen-tcp="],
+            "--statsd.listen-udp=\"\": no listener is left, TCP is switched off as well; \
+             give one an address, for example :9125",
+        );
+    }
+
+    #[test]
+    fn an_error_names_flag_value_and_way_out() {
+        check(
+            &["--statsd.listen-udp=9125"],
+            "--statsd.listen-udp=\"9125\": no port; write host:port, or :port for every address of the machine",
+        );
+        check(
+            &["--web.telemetry-path=metrics"],
+            "--web.telemetry-path=\"metrics\": a path begins with /, for example /metrics",
+        );
+        check(
+            &["--web.telemetry-path="],
+            "--web.telemetry-path=\"\": a path begins with /, for example /metrics",
+        );
+        check(
+            &["--ebpf.ring-bytes=3Mi"],
+            "--ebpf.ring-bytes=\"3Mi\": the kernel takes powers of two only; 2097152 or 4194304 would do",
+        );
+        check(
+            &["--ebpf.slots=10", "--ebpf.identities=11"],
+            "--ebpf.identities=\"11\": each identity takes a slot, and --ebpf.slots is 10; raise that as well",
+        );
+        check(&["--log.level=trace"], "--log.level=\"trace\": write debug, info, warn or error");
+        check(&["--ebpf=on"], "--ebpf=\"on\": write auto, required or off");
+        check(&["--promotion.interval=1ms"], "--promotion.interval=\"1ms\": from 100ms to 1h");
+        check(
+            &["--xdp.allow-source=10.0.0.1/8"],
+            "--xdp.allow-source=\"10.0.0.1/8\": bits are set behind the prefix; did you mean 10.0.0.0/8?",
+        );
+    }
+
+    #[test]
+    fn the_telemetry_path_cannot_hide_another_page() {
+        assert_eq!(load(&["--web.telemetry-path=/"]).unwrap().web.telemetry_path, "/");
+        for path in ["/-/healthy", "/-/ready", "/promoted", "/a b", "/m?x"] {
+            assert!(load(&[&format!("--web.telemetry-path={path}")]).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_source_replaces_the_default() {
+        let config = load(&["--xdp.allow-source=203.0.113.0/24"]).unwrap();
+        assert_eq!(config.xdp.allow_sources, ["203.0.113.0/24".parse().unwrap()]);
+    }
+
+    #[test]
+    fn levels_are_case_insensitive() {
+        assert_eq!(load(&["--log.level=WARN"]).unwrap().log.level, tracing::Level::WARN);
+    }
+}

@@ -1,0 +1,107 @@
+//! Sockets -> datagrams.
+//!
+//! Every listener reads as much as one call gives, and hands it on as one batch. `udp` reads by
+//! `recvmmsg` on a plain thread; `tcp` lives on the async runtime. Unix datagram sockets
+//! (`unixgram`) and unix streams have their place beside them.
+
+pub mod tcp;
+pub mod udp;
+
+mod framing;
+mod receive;
+mod socket;
+
+pub(crate) use socket::bind;
+
+use std::fmt;
+use std::io;
+
+use crate::datagram::Datagram;
+
+/// Where listeners hand their batches to.
+pub trait Intake: Send + Sync + 'static {
+    /// Takes the lines of `batch`, in its order. Called once per batch, never per datagram, from
+    /// threads and from tasks of the runtime: it may take a lock, and it must not wait for anything
+    /// slow.
+    fn ingest(&self, batch: &[Datagram<'_>]);
+}
+
+/// A listener that could not be had, and the way out.
+#[derive(Debug)]
+pub struct ListenError {
+    /// `udp`, `tcp` or `http`.
+    pub transport: &'static str,
+    /// The flag that gave the address.
+    pub flag: &'static str,
+    /// As configured.
+    pub address: String,
+    pub error: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, flag, address, error } = self;
+        write!(f, "listening on {transport} {address}: ")?;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                let (kind, port) = (if *transport == "udp" { 'u' } else { 't' }, port(address));
+                write!(
+                    f,
+                    "address in use; another process has the port, `ss -ln{kind}p 'sport = :{port}'` names it; \
+                     stop it, or choose another port by --{flag}"
+                )
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(
+                    f,
+                    "this machine does not have that address; `ip address` lists its own, --{flag} takes one"
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "permission denied; low ports need CAP_NET_BIND_SERVICE, or choose another port by --{flag}"
+                )
+            }
+            _ => write!(f, "{error}; --{flag} sets the address"),
+        }
+    }
+}
+
+// No source: the cause is part of the message, which says something about it.
+impl std::error::Error for ListenError {}
+
+/// The part behind the last colon.
+fn port(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(_, port)| port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(kind: io::ErrorKind, expected: &str) {
+        let error = ListenError {
+            transport: "udp",
+            flag: "statsd.listen-udp",
+            address: ":9125".to_owned(),
+            error: kind.into(),
+        };
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_bind_error_says_the_way_out() {
+        check(
+            io::ErrorKind::AddrInUse,
+            "listening on udp :9125: address in use; another process has the port, \
+             `ss -lnup 'sport = :9125'` names it; stop it, or choose another port by --statsd.listen-udp",
+        );
+        check(
+            io::ErrorKind::PermissionDenied,
+            "listening on udp :9125: permission denied; low ports need CAP_NET_BIND_SERVICE, \
+             or choose another port by --statsd.listen-udp",
+        );
+    }
+}

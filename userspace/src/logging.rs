@@ -1,0 +1,133 @@
+//! Log events -> lines of logfmt or JSON on standard error.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Log, LogFormat};
+
+/// Sends every event from `log.level` on to standard error. A second call changes nothing.
+pub fn start(log: Log) {
+    // Only a second call fails, and it would find the first one's subscriber at work. What crates
+    // below us say through `log` (netlink) comes the same way.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(LevelFilter::from_level(log.level))
+        .event_format(Lines(log.format))
+        .finish()
+        .try_init();
+}
+
+/// Writes one event as one line.
+struct Lines(LogFormat);
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = event.metadata().level().as_str().to_ascii_lowercase();
+        out.write_str(&line(self.0, &time, &level, &fields))
+    }
+}
+
+/// The fields of one event as text, in the order in which they stand in the code.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(&'static str, String)>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.keep(field, value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.keep(field, format!("{value:?}"));
+    }
+}
+
+impl Fields {
+    fn keep(&mut self, field: &Field, value: String) {
+        if field.name() == "message" {
+            self.message = value;
+        } else {
+            self.others.push((field.name(), value));
+        }
+    }
+}
+
+/// One event as a line, with its `\n`.
+fn line(format: LogFormat, time: &str, level: &str, fields: &Fields) -> String {
+    let pairs = [("time", time), ("level", level), ("msg", fields.message.as_str())];
+    let pairs = pairs.into_iter().chain(fields.others.iter().map(|(name, value)| (*name, value.as_str())));
+    let mut line = String::new();
+    match format {
+        LogFormat::Logfmt => {
+            for (name, value) in pairs {
+                let space = if line.is_empty() { "" } else { " " };
+                // Writing into a String cannot fail.
+                let _ = if value.is_empty() || value.contains(|c: char| c <= ' ' || c == '"' || c == '=') {
+                    write!(line, "{space}{name}={value:?}")
+                } else {
+                    write!(line, "{space}{name}={value}")
+                };
+            }
+        }
+        LogFormat::Json => {
+            for (name, value) in pairs {
+                line.push(if line.is_empty() { '{' } else { ',' });
+                let _ = write!(line, "{}:{}", json_string(name), json_string(value));
+            }
+            line.push('}');
+        }
+    }
+    line.push('\n');
+    line
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(format: LogFormat, expected: &str) {
+        let others = vec![("interface", "eth0".to_owned()), ("why", "a \"b\"\n".to_owned())];
+        let fields = Fields { message: "XDP attached".to_owned(), others };
+        assert_eq!(line(format, "2026-01-01T00:00:00Z", "info", &fields), expected);
+    }
+
+    #[test]
+    fn logfmt_quotes_only_what_needs_it() {
+        check(
+            LogFormat::Logfmt,
+            "time=2026-01-01T00:00:00Z level=info msg=\"XDP attached\" interface=eth0 why=\"a \\\"b\\\"\\n\"\n",
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        check(
+            LogFormat::Json,
+            "{\"time\":\"2026-01-01T00:00:00Z\",\"level\":\"info\",\"msg\":\"XDP attached\",\
+             \"interface\":\"eth0\",\"why\":\"a \\\"b\\\"\\n\"}\n",
+        );
+    }
+}
