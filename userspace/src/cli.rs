@@ -50,11 +50,12 @@ pub struct Cli {
 
     /// Cells to count in, 16 bytes per CPU each. One identity takes one, so this bounds how many
     /// are promoted at a time.
-    #[arg(long = "ebpf.slots", value_name = "COUNT", default_value = "16384")]
+    #[arg(long = "ebpf.slots", value_name = "COUNT", default_value = "8192")]
     pub ebpf_slots: String,
 
-    /// Entries of the kernel's identity table. No more than there are slots.
-    #[arg(long = "ebpf.identities", value_name = "COUNT", default_value = "16384")]
+    /// Places in the kernel's table of identities, 8 bytes each. With fewer than twice the slots,
+    /// identities begin to find no place and stay with userspace.
+    #[arg(long = "ebpf.identities", value_name = "COUNT", default_value = "32768")]
     pub ebpf_identities: String,
 
     /// Interface to attach XDP to; * and ? match, and interfaces that come later are taken too.

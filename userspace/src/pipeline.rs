@@ -3,7 +3,12 @@
 //! One lock, taken once per batch and never per line, orders everything that changes series: rings,
 //! sockets, streams and slot growth. A scrape takes it for a slice of series at a time.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -174,6 +179,15 @@ impl Pipeline {
     /// Declares the names of our own metrics, which no sender may use.
     pub fn reserve<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         self.core.lock().registry.reserve(names);
+    }
+
+    /// Hands the descriptor of each ring to `see`.
+    ///
+    /// # Errors
+    ///
+    /// The first of `see`.
+    pub fn with_ring_fds<E>(&self, mut see: impl FnMut(BorrowedFd<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.rings.lock().iter().try_for_each(|ring| see(ring.as_fd()))
     }
 
     /// Records of the rings that did not have our layout; always 0.

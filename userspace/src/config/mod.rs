@@ -30,8 +30,8 @@ const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 const SLOTS_MAX: u32 = 1 << 20;
 /// What a socket may keep for us; the kernel doubles it, and counts in 31 bits.
 const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
-/// Sources are compared one after the other in the kernel.
-pub const ALLOW_SOURCES_MAX: usize = 64;
+/// Sources are compared one after the other in the kernel, those of one address family.
+pub const ALLOW_SOURCES_MAX: usize = 2 * ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
 pub const INTERFACE_GLOBS_MAX: usize = 64;
 
 /// Everything that can be set, checked. Addresses are not bound yet.
@@ -88,7 +88,7 @@ pub struct Ebpf {
     pub ring_bytes: u32,
     /// At least one.
     pub slots: u32,
-    /// At least one, at most `slots`.
+    /// Places in the table of identities, at least one for each slot.
     pub identities: u32,
 }
 
@@ -233,8 +233,8 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
     };
     let slots = flag("ebpf.slots", &cli.ebpf_slots, count)?;
     let identities = flag("ebpf.identities", &cli.ebpf_identities, |text| match count(text)? {
-        n if n <= slots => Ok(n),
-        _ => Err(format!("each identity takes a slot, and --ebpf.slots is {slots}; raise that as well")),
+        n if n >= slots => Ok(n),
+        _ => Err(format!("each slot takes a place in the table, and --ebpf.slots is {slots}; lower that as well")),
     })?;
     Ok(Ebpf { mode, ring_bytes, slots, identities })
 }
@@ -244,7 +244,7 @@ fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
         return flag("xdp.interface", "", |_| Err("at most 64 of them; a glob (eth*) stands for many"));
     }
     if cli.xdp_allow_source.len() > ALLOW_SOURCES_MAX {
-        return flag("xdp.allow-source", "", |_| Err("at most 64 ranges; join neighbouring ones"));
+        return flag("xdp.allow-source", "", |_| Err("at most 16 ranges of each address family; join neighbouring ones"));
     }
     let interfaces = cli
         .xdp_interface
@@ -352,8 +352,9 @@ mod tests {
             "--ebpf.ring-bytes=\"3Mi\": the kernel takes powers of two only; 2097152 or 4194304 would do",
         );
         check(
-            &["--ebpf.slots=10", "--ebpf.identities=11"],
-            "--ebpf.identities=\"11\": each identity takes a slot, and --ebpf.slots is 10; raise that as well",
+            &["--ebpf.slots=10", "--ebpf.identities=9"],
+            "--ebpf.identities=\"9\": each slot takes a place in the table, and --ebpf.slots is 10; \
+             lower that as well",
         );
         check(&["--log.level=trace"], "--log.level=\"trace\": write debug, info, warn or error");
         check(&["--ebpf=on"], "--ebpf=\"on\": write auto, required or off");

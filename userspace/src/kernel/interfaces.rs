@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 use tracing::warn;
@@ -35,8 +35,18 @@ pub struct Interface {
     pub loopback: bool,
     /// What made it, for a virtual interface: `veth`, `bridge`, `vlan`.
     pub kind: Option<String>,
+    /// Of a VLAN interface: the interface that its frames cross, and its id.
+    pub vlan: Option<Vlan>,
     /// In ascending order.
     pub addresses: Vec<IpAddr>,
+}
+
+/// Where a VLAN interface's frames are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    pub parent: u32,
+    /// 1 to 4094.
+    pub id: u16,
 }
 
 /// Names that an operator meant: text with `*` and `?`.
@@ -267,8 +277,10 @@ fn interface(link: &LinkMessage) -> Interface {
         up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
         kind: None,
+        vlan: None,
         addresses: Vec::new(),
     };
+    let (mut parent, mut vlan_id) = (None, None);
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
@@ -280,10 +292,19 @@ fn interface(link: &LinkMessage) -> Interface {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
                     _ => None,
                 });
+                vlan_id = infos.iter().find_map(|info| match info {
+                    LinkInfo::Data(InfoData::Vlan(vlan)) => vlan.iter().find_map(|vlan| match vlan {
+                        InfoVlan::Id(id) => Some(*id),
+                        _ => None,
+                    }),
+                    _ => None,
+                });
             }
+            LinkAttribute::Link(index) => parent = Some(*index),
             _ => {}
         }
     }
+    interface.vlan = parent.zip(vlan_id).map(|(parent, id)| Vlan { parent, id });
     interface
 }
 

@@ -5,6 +5,7 @@ pub mod interfaces;
 pub mod object;
 
 pub mod doors;
+pub mod drainer;
 
 pub mod memory_map;
 

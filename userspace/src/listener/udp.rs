@@ -132,6 +132,15 @@ impl UdpListener {
         })
     }
 
+    /// Has the kernel stamp every datagram from now on.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) says.
+    pub fn stamp(&self) -> io::Result<()> {
+        socket::report_timestamps(&self.socket)
+    }
+
     /// The address with the port that the kernel chose where 0 was asked for.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {

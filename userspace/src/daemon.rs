@@ -1,0 +1,503 @@
+//! [`Config`] -> everything bound, loaded, attached and served, until it is told to stop.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use aya_log::EbpfLogger;
+use ingest_ebpf::layout::{NetworkV4, NetworkV6, address_words};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{Cidr, Config, EbpfMode, LogFormat},
+    datagram::Datagram,
+    kernel::{
+        doors::{Change, DoorError, Doors},
+        drainer::Drainer,
+        interfaces::{self, Interface},
+        object::{EMBEDDED, LoadOptions, Object, ObjectError, Sizes, Tables},
+        promotion::PromotionOptions,
+        ring::Ring,
+    },
+    line::Dialects,
+    listener::{
+        Intake,
+        tcp::{self, TcpCounters, TcpListener},
+        udp::{UdpListener, UdpOptions},
+    },
+    pipeline::{Pipeline, PipelineOptions},
+    registry::RegistryConfig,
+    self_metrics::{self, KernelReading, Reading, SocketReading},
+    shutdown, startup,
+    web::{Pages, WebServer},
+};
+
+/// Lines whose mapping is remembered; about 200 bytes each.
+const CACHED_LINES_MAX: usize = 131_072;
+/// Bytes of a page of the kernel's log at most between two looks.
+const PLACES_PER_BUCKET: u32 = 4;
+
+/// Everything that is bound and loaded; nothing is read or served yet.
+pub struct App {
+    udp: Option<Arc<UdpListener>>,
+    tcp: Option<TcpListener>,
+    web: WebServer,
+    kernel: Kernel,
+}
+
+/// The kernel side, or why there is none.
+enum Kernel {
+    Loaded { doors: Box<Doors>, tables: Arc<Tables>, rings: Vec<Ring>, interfaces: Option<watch::Receiver<Vec<Interface>>> },
+    Shut { why: String },
+}
+
+impl App {
+    /// Binds the listeners and loads the kernel object. On an error nothing stays behind.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be had; or, with `--ebpf=required`, the kernel side cannot.
+    pub async fn build(config: &Config) -> anyhow::Result<Self> {
+        let options = UdpOptions {
+            receive_buffer_bytes: config.statsd.receive_buffer_bytes,
+            timestamps: false,
+        };
+        let udp = config.statsd.udp.as_ref().map(|address| UdpListener::bind(address, options)).transpose()?;
+        let tcp = config.statsd.tcp.as_ref();
+        let tcp = tcp.map(|address| TcpListener::bind(address, tcp::CONNECTIONS_MAX)).transpose()?;
+        let web = WebServer::bind(&config.web.address)?;
+        let sockets: Vec<SocketAddr> = udp.iter().map(|udp| udp.local_address()).collect();
+        let kernel = match config.ebpf.mode {
+            EbpfMode::Off => Kernel::Shut { why: "--ebpf=off".to_owned() },
+            EbpfMode::Auto => match load(config, sockets).await {
+                Ok(kernel) => kernel,
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    info!(why, "the kernel does not count; everything goes by the sockets");
+                    Kernel::Shut { why }
+                }
+            },
+            EbpfMode::Required => load(config, sockets).await.context("--ebpf=required")?,
+        };
+        Ok(Self { udp: udp.map(Arc::new), tcp, web, kernel })
+    }
+
+    /// Runs until `signals` ends; then shuts the doors, drains a last time, and lets scrapes under
+    /// way end. Returns the signal's name.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be had; or, with `--ebpf=required`, a door cannot be opened.
+    pub async fn serve(
+        self,
+        config: &Config,
+        signals: impl Future<Output = &'static str>,
+    ) -> anyhow::Result<&'static str> {
+        let Self { udp, tcp, web, kernel } = self;
+        let (doors, kernel, interfaces, why) = match kernel {
+            Kernel::Loaded { doors, tables, rings, interfaces } => {
+                (Some(*doors), Some((tables, rings)), interfaces, String::new())
+            }
+            Kernel::Shut { why } => (None, None, None, why),
+        };
+        let pipeline = Arc::new(Pipeline::new(pipeline_options(config), kernel));
+        let daemon = Arc::new(Daemon {
+            pipeline: Arc::clone(&pipeline),
+            udp: udp.clone(),
+            tcp: tcp.as_ref().map(|tcp| Arc::clone(tcp.counters())),
+            tcp_address: tcp.as_ref().map(TcpListener::local_address),
+            web_address: format!("{}{}", web.local_address(), config.web.telemetry_path),
+            doors: Mutex::new(doors),
+            shut_because: why,
+            socket_filter_open: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            scrapes: AtomicU64::new(0),
+            start_time_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()),
+        });
+        daemon.reserve_names();
+
+        let drainer = Drainer::start(Arc::clone(&pipeline), config.promotion.interval).context("starting the drain thread")?;
+        let reader = match &udp {
+            Some(udp) => Some(udp.start(Arc::clone(&daemon) as _).context("starting the UDP reader")?),
+            None => None,
+        };
+        daemon.open_doors(config, interfaces.as_ref().map(|receiver| receiver.borrow().clone()))?;
+        let logger = daemon.start_kernel_log();
+        let follower = interfaces.map(|receiver| tokio::spawn(follow(Arc::clone(&daemon), receiver)));
+
+        let (stop_streams, stop) = shutdown::channel();
+        let tcp = tcp.map(|tcp| tokio::spawn(tcp.serve(Arc::clone(&daemon) as _, stop)));
+        let (stop_web, stop) = shutdown::channel();
+        let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, config.web.telemetry_path.clone(), stop));
+        daemon.ready.store(true, Ordering::Relaxed);
+        report(&daemon.status(), config.log.format);
+
+        let signal = signals.await;
+        info!(signal, "stopping");
+        daemon.ready.store(false, Ordering::Relaxed);
+        stop_streams.stop();
+        if let Some(follower) = follower {
+            follower.abort();
+        }
+        if let Some(logger) = logger {
+            logger.abort();
+        }
+        if let Some(tcp) = tcp {
+            tcp.await.context("serving TCP")?;
+        }
+        drop(reader);
+        daemon.drain_a_last_time();
+        drainer.stop();
+        stop_web.stop();
+        web.await.context("serving HTTP")?;
+        Ok(signal)
+    }
+}
+
+fn pipeline_options(config: &Config) -> PipelineOptions {
+    let promote = config.promotion.lines_per_second_min;
+    PipelineOptions {
+        dialects: Dialects {
+            dogstatsd: config.dialects.dogstatsd,
+            influx: config.dialects.influxdb,
+            librato: config.dialects.librato,
+            signalfx: config.dialects.signalfx,
+        },
+        registry: RegistryConfig::default(),
+        cached_lines_max: CACHED_LINES_MAX,
+        promotion: PromotionOptions {
+            promote_lines_per_second: promote,
+            // Hysteresis: what was worth promoting stays until it has nearly stopped.
+            demote_lines_per_second: promote / 10.0,
+            ..PromotionOptions::default()
+        },
+    }
+}
+
+/// Loads the object for the sockets' ports. No door is opened yet.
+async fn load(config: &Config, sockets: Vec<SocketAddr>) -> anyhow::Result<Kernel> {
+    let object = EMBEDDED.ok_or(ObjectError::NotBuiltIn)?;
+    if sockets.is_empty() {
+        anyhow::bail!("there is no UDP socket, and the doors serve nothing else (--statsd.listen-udp)");
+    }
+    let (allowed_v4, allowed_v6) = allowed(&config.xdp.allow_sources);
+    let options = LoadOptions {
+        sizes: Sizes {
+            slots: config.ebpf.slots,
+            buckets: (config.ebpf.identities / PLACES_PER_BUCKET).max(1).next_power_of_two(),
+            ring_bytes: config.ebpf.ring_bytes,
+        },
+        seed: random_seed(),
+        ports: sockets.iter().map(SocketAddr::port).collect(),
+        allowed_v4,
+        allowed_v6,
+    };
+    let mut object = Object::load(object, &options)?;
+    let tables = Arc::clone(&object.tables);
+    let rings = std::mem::take(&mut object.rings);
+    let doors = Doors::new(object, config.xdp.interfaces.clone(), sockets)?;
+    let interfaces =
+        if config.xdp.interfaces.is_empty() { None } else { Some(interfaces::follow().await?) };
+    Ok(Kernel::Loaded { doors: Box::new(doors), tables, rings, interfaces })
+}
+
+/// The allow-list in the form in which the program compares it.
+fn allowed(sources: &[Cidr]) -> (Vec<NetworkV4>, Vec<NetworkV6>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for source in sources {
+        let bits = u32::from(source.prefix_bits());
+        match source.network() {
+            std::net::IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+                v4.push(NetworkV4 { address: u32::from_ne_bytes(address.octets()), mask: mask.to_be() });
+            }
+            std::net::IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+                v6.push(NetworkV6 { address: address_words(address.octets()), mask: address_words(mask.to_be_bytes()) });
+            }
+        }
+    }
+    (v4, v6)
+}
+
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// Prints the start-up table for people, or the same as events for machines.
+fn report(rows: &[startup::Row], format: LogFormat) {
+    match format {
+        LogFormat::Logfmt => eprint!("{}", startup::table(rows)),
+        LogFormat::Json => {
+            for (feature, state, why) in rows {
+                info!(feature, state, why, "start-up");
+            }
+        }
+    }
+}
+
+/// Keeps door 1 on what the interfaces are now.
+async fn follow(daemon: Arc<Daemon>, mut interfaces: watch::Receiver<Vec<Interface>>) {
+    while interfaces.changed().await.is_ok() {
+        let present = interfaces.borrow_and_update().clone();
+        if let Some(doors) = daemon.doors.lock().as_mut() {
+            log_changes(&doors.follow(&present));
+        }
+    }
+}
+
+fn log_changes(changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Attached { interface } => info!(interface, "XDP attached"),
+            Change::Detached { interface } => info!(interface, "XDP detached"),
+            Change::Refused { interface, reason } => warn!(interface, reason, "XDP not attached"),
+        }
+    }
+}
+
+/// The running daemon, as its listeners and its pages see it.
+struct Daemon {
+    pipeline: Arc<Pipeline>,
+    udp: Option<Arc<UdpListener>>,
+    tcp: Option<Arc<TcpCounters>>,
+    tcp_address: Option<SocketAddr>,
+    web_address: String,
+    /// `None` with the kernel side off.
+    doors: Mutex<Option<Doors>>,
+    shut_because: String,
+    socket_filter_open: AtomicBool,
+    ready: AtomicBool,
+    scrapes: AtomicU64,
+    start_time_seconds: f64,
+}
+
+impl Daemon {
+    /// Opens what can be opened. With `--ebpf=required`, each door that was asked for must open.
+    fn open_doors(&self, config: &Config, interfaces: Option<Vec<Interface>>) -> anyhow::Result<()> {
+        let mut doors = self.doors.lock();
+        let Some(doors) = doors.as_mut() else { return Ok(()) };
+        let required = config.ebpf.mode == EbpfMode::Required;
+        if let Some(udp) = &self.udp {
+            // Ring and socket deliver side by side from here on, so a gauge needs to know when its
+            // datagram came, not when it was read.
+            if let Err(error) = udp.stamp() {
+                warn!(%error, "the kernel does not stamp datagrams; a gauge may take an older value under pressure");
+            }
+            match doors.open_socket_filter(udp.as_ref(), udp.local_address()) {
+                Ok(()) => self.socket_filter_open.store(true, Ordering::Relaxed),
+                Err(error) if required => return Err(error).context("--ebpf=required"),
+                Err(error) => warn!(error = format!("{:#}", anyhow::Error::from(error)), "socket filter not attached"),
+            }
+        }
+        let Some(interfaces) = interfaces else { return Ok(()) };
+        for missing in doors.missing(&interfaces) {
+            if required {
+                return Err(missing).context("--ebpf=required");
+            }
+            warn!("{missing}; it is taken when it comes");
+        }
+        let changes = doors.follow(&interfaces);
+        log_changes(&changes);
+        for change in changes {
+            if let (true, Change::Refused { interface, reason }) = (required, change) {
+                return Err(DoorError::Xdp { interface, reason }).context("--ebpf=required");
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes the kernel program's rare messages on to our log.
+    fn start_kernel_log(&self) -> Option<tokio::task::JoinHandle<()>> {
+        let mut doors = self.doors.lock();
+        let logger = EbpfLogger::init(doors.as_mut()?.object().ebpf());
+        let mut logger = match logger {
+            Ok(logger) => logger,
+            Err(error) => {
+                debug!(%error, "the kernel program's messages are not read");
+                return None;
+            }
+        };
+        Some(tokio::spawn(async move {
+            let mut every = tokio::time::interval(KERNEL_LOG_INTERVAL);
+            loop {
+                every.tick().await;
+                logger.flush();
+            }
+        }))
+    }
+
+    /// Shuts the doors, then takes what is still in slots, rings and socket.
+    fn drain_a_last_time(&self) {
+        if let Some(doors) = self.doors.lock().as_mut() {
+            doors.shut();
+        }
+        if let Err(error) = self.pipeline.demote_all() {
+            warn!(%error, "waiting for the last programs to end");
+        }
+        self.drain();
+        let (datagrams, lines, events) = self.pipeline.look(|core| {
+            let ledger = &core.ledger;
+            let datagrams: u64 = crate::ledger::TRANSPORTS.into_iter().map(|t| ledger.datagrams(t)).sum();
+            (datagrams, ledger.tally.lines, ledger.tally.events)
+        });
+        info!(datagrams, lines, events, "drained a last time");
+    }
+
+    /// Takes everything that has arrived before now.
+    fn drain(&self) {
+        self.pipeline.drain_rings();
+        if let Some(udp) = &self.udp {
+            udp.drain(self);
+        }
+        self.pipeline.drain_slots();
+    }
+
+    fn own_families(&self) -> Vec<crate::exposition::OwnFamily> {
+        let xdp_interfaces: Vec<String> = self
+            .doors
+            .lock()
+            .as_ref()
+            .map_or_else(Vec::new, |doors| doors.attached().map(str::to_owned).collect());
+        let sockets = self.sockets();
+        let malformed_records = self.pipeline.malformed_records();
+        let tables = self.pipeline.tables();
+        self.pipeline.look(|core| {
+            let kernel = tables.zip(core.promotion.as_ref()).map(|(tables, promotion)| KernelReading {
+                counters: &tables.counters,
+                promotion,
+                slots: tables.sizes.slots,
+                xdp_interfaces,
+                socket_filter_open: self.socket_filter_open.load(Ordering::Relaxed),
+            });
+            self_metrics::families(&Reading {
+                ledger: &core.ledger,
+                registry: core.registry.stats(),
+                cached_lines: core.cache.len() as u64,
+                evicted_lines: core.cache.evicted,
+                kernel,
+                sockets,
+                scrapes: self.scrapes.load(Ordering::Relaxed),
+                malformed_records,
+                start_time_seconds: self.start_time_seconds,
+            })
+        })
+    }
+
+    fn sockets(&self) -> SocketReading {
+        let mut reading = SocketReading::default();
+        if let Some(udp) = &self.udp {
+            reading.udp_read_errors = udp.counters().read_errors.load(Ordering::Relaxed);
+            reading.udp_socket_drops = udp.kernel_drops().map_or(0, u64::from);
+            reading.udp_receive_buffer_bytes = udp.receive_buffer_bytes() as u64;
+        }
+        if let Some(tcp) = &self.tcp {
+            reading.tcp_connections = tcp.connections.load(Ordering::Relaxed);
+            reading.tcp_connection_errors = tcp.connection_errors.load(Ordering::Relaxed);
+            reading.tcp_too_long_lines = tcp.too_long_lines.load(Ordering::Relaxed);
+            reading.tcp_connections_refused = tcp.connections_refused.load(Ordering::Relaxed);
+            reading.tcp_accept_errors = tcp.accept_errors.load(Ordering::Relaxed);
+            reading.tcp_lines_cut_by_shutdown = tcp.lines_cut_by_shutdown.load(Ordering::Relaxed);
+        }
+        reading
+    }
+
+    /// No sender may make a family of ours, or a scrape would show it twice.
+    fn reserve_names(&self) {
+        let names: Vec<String> = self.own_families().into_iter().map(|family| family.name).collect();
+        self.pipeline.reserve(names.iter().map(String::as_str).chain(self_metrics::SPARSE_NAMES));
+    }
+}
+
+/// How often the kernel program's messages are looked for.
+const KERNEL_LOG_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Intake for Daemon {
+    fn ingest(&self, batch: &[Datagram<'_>]) {
+        self.pipeline.ingest(batch);
+    }
+}
+
+impl Pages for Daemon {
+    fn exposition(&self, out: &mut Vec<u8>) {
+        self.drain();
+        self.scrapes.fetch_add(1, Ordering::Relaxed);
+        let own = self.own_families();
+        self.pipeline.write_exposition(own, out);
+    }
+
+    fn promoted_json(&self) -> String {
+        let rows: Vec<serde_json::Value> = self.pipeline.look(|core| {
+            let Some(promotion) = &core.promotion else { return Vec::new() };
+            let mut promoted = promotion.promoted().to_vec();
+            promoted.sort_by(|a, b| b.lines_per_second.total_cmp(&a.lines_per_second));
+            promoted
+                .iter()
+                .map(|promoted| {
+                    let line = core.cache.entry(promoted.entry).map(|entry| entry.line("")).unwrap_or_default();
+                    serde_json::json!({
+                        "identity": String::from_utf8_lossy(&line),
+                        "slot": promoted.slot,
+                        "rate": promoted.lines_per_second,
+                    })
+                })
+                .collect()
+        });
+        serde_json::Value::Array(rows).to_string()
+    }
+
+    fn status(&self) -> Vec<startup::Row> {
+        let row = |feature: &str, on: bool, why: String| {
+            (feature.to_owned(), if on { "on" } else { "off" }.to_owned(), why)
+        };
+        let off = |flag: &str| format!("--{flag}=\"\"");
+        let mut rows = vec![
+            match &self.udp {
+                Some(udp) => {
+                    let buffer = udp.receive_buffer_bytes() >> 10;
+                    row("udp", true, format!("{}, receive buffer {buffer} KiB", udp.local_address()))
+                }
+                None => row("udp", false, off("statsd.listen-udp")),
+            },
+            match self.tcp_address {
+                Some(address) => row("tcp", true, address.to_string()),
+                None => row("tcp", false, off("statsd.listen-tcp")),
+            },
+            row("http", true, self.web_address.clone()),
+        ];
+        let doors = self.doors.lock();
+        let Some(doors) = doors.as_ref() else {
+            rows.push(row("socket filter", false, self.shut_because.clone()));
+            rows.push(row("xdp", false, self.shut_because.clone()));
+            return rows;
+        };
+        let open = self.socket_filter_open.load(Ordering::Relaxed);
+        let why = if open { "on the UDP socket; needs CAP_BPF and CAP_NET_ADMIN" } else { "not attached; the log says why" };
+        rows.push(row("socket filter", open, why.to_owned()));
+        let attached: Vec<&str> = doors.attached().collect();
+        if !attached.is_empty() {
+            rows.push(row("xdp", true, format!("native mode on {}", attached.join(", "))));
+        }
+        for (name, reason) in doors.refused() {
+            rows.push(row("xdp", false, format!("{name}: {reason}")));
+        }
+        if attached.is_empty() && doors.refused().next().is_none() {
+            let why = doors.xdp_refused().unwrap_or("no interface is named, or none of that name is there (--xdp.interface)");
+            rows.push(row("xdp", false, why.to_owned()));
+        }
+        rows
+    }
+
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,331 @@
+//! Loaded programs + interfaces and sockets -> open doors.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+};
+
+use aya::{
+    maps::MapError,
+    programs::{
+        ProgramError, SocketFilter, XdpMode,
+        links::{FdLink, LinkError},
+    },
+};
+use ingest_ebpf::layout::{LISTEN_VIRTUAL, ListenEntry, ListenKey, address_words};
+
+use super::{
+    interfaces::{Interface, InterfaceGlob},
+    object::{Object, ObjectError, Shared},
+};
+
+/// Why a door stays shut.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error("attaching the socket filter to the UDP socket {address}")]
+    SocketFilter { address: SocketAddr, source: ProgramError },
+    #[error("--xdp.interface={0}: no such interface; `ip link` lists what there is")]
+    NoInterface(String),
+    #[error("attaching XDP to {interface}: {reason}")]
+    Xdp { interface: String, reason: String },
+    #[error("attaching XDP: {0}")]
+    NoXdp(String),
+    #[error("this kernel runs softirqs preemptibly (PREEMPT_RT), where two doors could count into one row at once")]
+    RealTime,
+}
+
+/// The doors of one daemon. Dropping it shuts them; so does the end of the process, however it ends,
+/// for all that is attached hangs on file descriptors.
+pub struct Doors {
+    object: Object,
+    globs: Vec<InterfaceGlob>,
+    /// Addresses of the UDP sockets.
+    sockets: Vec<SocketAddr>,
+    attached: BTreeMap<u32, Attached>,
+    /// Interfaces that match and could not be had, with the reason, so that each is reported once.
+    refused: BTreeMap<u32, (String, String)>,
+    listen: HashSet<ListenKey>,
+    filtered: Vec<std::os::fd::OwnedFd>,
+    /// Listen entries that the kernel's map had no room for.
+    pub listen_refused: u64,
+}
+
+/// One interface with door 1.
+struct Attached {
+    name: String,
+    _link: FdLink,
+}
+
+/// What a look at the interfaces changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Attached { interface: String },
+    Detached { interface: String },
+    Refused { interface: String, reason: String },
+}
+
+impl Doors {
+    /// Doors of a loaded object, still shut.
+    ///
+    /// # Errors
+    ///
+    /// [`DoorError::RealTime`].
+    pub fn new(object: Object, globs: Vec<InterfaceGlob>, sockets: Vec<SocketAddr>) -> Result<Self, DoorError> {
+        if fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1") {
+            return Err(DoorError::RealTime);
+        }
+        Ok(Self {
+            object,
+            globs,
+            sockets,
+            attached: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            listen: HashSet::new(),
+            filtered: Vec::new(),
+            listen_refused: 0,
+        })
+    }
+
+    /// Opens door 2 on a socket.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, with the socket's address.
+    pub fn open_socket_filter(&mut self, socket: impl AsFd, address: SocketAddr) -> Result<(), DoorError> {
+        let refused = |source| DoorError::SocketFilter { address, source };
+        self.object.socket_filter()?.attach(socket.as_fd()).map_err(refused)?;
+        let socket = socket.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|error| refused(ProgramError::IOError(error)))?;
+        self.filtered.push(socket);
+        Ok(())
+    }
+
+    /// Shuts both doors. Programs that run now may still consume.
+    pub fn shut(&mut self) {
+        for socket in self.filtered.drain(..) {
+            // Nothing is left to do about a socket that does not let go: it is closed next.
+            let _ = SocketFilter::detach(socket);
+        }
+        self.attached.clear();
+    }
+
+    /// Why door 1 cannot open on this kernel at all, if so.
+    #[must_use]
+    pub fn xdp_refused(&self) -> Option<&str> {
+        self.object.xdp_refused.as_deref()
+    }
+
+    /// Names of the interfaces with door 1 open.
+    pub fn attached(&self) -> impl Iterator<Item = &str> {
+        self.attached.values().map(|attached| attached.name.as_str())
+    }
+
+    /// Interfaces that were meant and could not be had, with the reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.refused.values().map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+
+    /// Named interfaces (not globs) that are not among `interfaces`.
+    #[must_use]
+    pub fn missing(&self, interfaces: &[Interface]) -> Vec<DoorError> {
+        self.globs
+            .iter()
+            .filter(|glob| !glob.is_pattern() && !interfaces.iter().any(|interface| glob.matches(&interface.name)))
+            .map(|glob| DoorError::NoInterface(glob.as_str().to_owned()))
+            .collect()
+    }
+
+    /// Follows the interfaces: opens door 1 on new ones that match, forgets those that went, and makes
+    /// the listen set what it should be. Returns what changed.
+    pub fn follow(&mut self, interfaces: &[Interface]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let wanted = |interface: &Interface, globs: &[InterfaceGlob]| {
+            globs.iter().any(|glob| glob.matches(&interface.name))
+        };
+        let gone: Vec<u32> = self
+            .attached
+            .keys()
+            .filter(|index| !interfaces.iter().any(|i| i.index == **index && wanted(i, &self.globs)))
+            .copied()
+            .collect();
+        for index in gone {
+            if let Some(attached) = self.attached.remove(&index) {
+                changes.push(Change::Detached { interface: attached.name });
+            }
+        }
+        self.refused.retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
+        for interface in interfaces {
+            let known = self.attached.contains_key(&interface.index) || self.refused.contains_key(&interface.index);
+            if known || !wanted(interface, &self.globs) {
+                continue;
+            }
+            let name = interface.name.clone();
+            match self.attach(interface) {
+                Ok(link) => {
+                    self.attached.insert(interface.index, Attached { name: name.clone(), _link: link });
+                    changes.push(Change::Attached { interface: name });
+                }
+                Err(reason) => {
+                    self.refused.insert(interface.index, (name.clone(), reason.clone()));
+                    changes.push(Change::Refused { interface: name, reason });
+                }
+            }
+        }
+        self.update_listen_set(interfaces);
+        changes
+    }
+
+    /// Native mode only: generic mode can be handed several datagrams glued together.
+    fn attach(&mut self, interface: &Interface) -> Result<FdLink, String> {
+        if let Some(reason) = self.xdp_refused() {
+            return Err(reason.to_owned());
+        }
+        if interface.loopback {
+            return Err("the loopback device has no native XDP; the socket filter serves it".to_owned());
+        }
+        if interface.mac.is_none() {
+            return Err("it has no Ethernet address, so its frames are not what the program expects".to_owned());
+        }
+        let program = self.object.xdp().map_err(|error| error.to_string())?;
+        let link = program
+            .attach_to_if_index(interface.index, XdpMode::Driver)
+            .and_then(|id| program.take_link(id))
+            .map_err(|error| explain(&error, &interface.name))?;
+        // Without a link of its own the program would outlive us; dropping the other kind detaches it.
+        FdLink::try_from(link).map_err(|_: LinkError| "this kernel has no BPF links for XDP (Linux 5.9 and later have)".to_owned())
+    }
+
+    fn update_listen_set(&mut self, interfaces: &[Interface]) {
+        let wanted = self.wanted_listen_set(interfaces);
+        let mut changed = false;
+        for key in self.listen.difference(&wanted.keys().copied().collect()).copied().collect::<Vec<_>>() {
+            if self.object.listen.remove(&Shared(key)).is_ok() {
+                changed = true;
+            }
+            self.listen.remove(&key);
+        }
+        for (key, flags) in wanted {
+            if self.listen.contains(&key) {
+                continue;
+            }
+            match self.object.listen.insert(Shared(key), Shared(ListenEntry { flags }), 0) {
+                Ok(()) => {
+                    self.listen.insert(key);
+                    changed = true;
+                }
+                Err(MapError::SyscallError(_)) => self.listen_refused += 1,
+                Err(_) => {}
+            }
+        }
+        if changed {
+            self.object.listen_changed();
+        }
+    }
+
+    /// Every way on which a frame for one of our sockets can come in at an attached interface.
+    fn wanted_listen_set(&self, interfaces: &[Interface]) -> BTreeMapKeys {
+        let mut wanted = BTreeMapKeys::new();
+        let own: Vec<IpAddr> = interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .copied()
+            .filter(|address| !address.is_loopback())
+            .collect();
+        for interface in interfaces.iter().filter(|interface| self.attached.contains_key(&interface.index)) {
+            let virtual_flag = if interface.kind.as_deref() == Some("veth") { LISTEN_VIRTUAL } else { 0 };
+            let untagged = interface.mac.map(|mac| (0, mac));
+            let tagged = interfaces.iter().filter_map(|other| {
+                let vlan = other.vlan.filter(|vlan| vlan.parent == interface.index)?;
+                Some((vlan.id, other.mac?))
+            });
+            for (vlan, mac) in untagged.into_iter().chain(tagged) {
+                for socket in &self.sockets {
+                    for address in addresses_of(*socket, &own) {
+                        let key = ListenKey {
+                            interface: interface.index,
+                            port: socket.port().to_be(),
+                            mac,
+                            vlan: vlan.to_be(),
+                            padding: 0,
+                            address: address_words(octets(address)),
+                        };
+                        wanted.insert(key, virtual_flag);
+                    }
+                }
+            }
+        }
+        wanted
+    }
+
+    /// The loader's handle, for the log map.
+    pub fn object(&mut self) -> &mut Object {
+        &mut self.object
+    }
+}
+
+type BTreeMapKeys = std::collections::HashMap<ListenKey, u32>;
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doors").field("attached", &self.attached().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+/// The addresses to which a datagram for `socket` may be sent.
+fn addresses_of(socket: SocketAddr, own: &[IpAddr]) -> Vec<IpAddr> {
+    match socket.ip() {
+        // A wildcard socket over IPv6 takes both families, as the listener binds it.
+        IpAddr::V6(address) if address.is_unspecified() => own.to_vec(),
+        IpAddr::V4(address) if address.is_unspecified() => {
+            own.iter().copied().filter(IpAddr::is_ipv4).collect()
+        }
+        address => vec![address],
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// What stands in the way of attaching, and the way out.
+fn explain(error: &ProgramError, interface: &str) -> String {
+    let code = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::IOError(error) => error.raw_os_error(),
+        _ => None,
+    };
+    match code {
+        Some(libc::EBUSY | libc::EEXIST) => format!(
+            "another XDP program is there; remove it (`ip link set dev {interface} xdp off`), or leave this interface \
+             to the socket filter"
+        ),
+        Some(libc::EOPNOTSUPP) => {
+            "its driver has no native XDP; leave this interface to the socket filter".to_owned()
+        }
+        Some(libc::EPERM) => "the capabilities CAP_BPF and CAP_NET_ADMIN are needed".to_owned(),
+        Some(libc::ENODEV) => "it went away".to_owned(),
+        Some(libc::ERANGE) => "its MTU is too large for native XDP; lower it to 3,498 or less".to_owned(),
+        Some(code) => io::Error::from_raw_os_error(code).to_string(),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_socket_listens_on_every_address_of_its_families() {
+        let own: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(addresses_of("[::]:9125".parse().unwrap(), &own), own);
+        assert_eq!(addresses_of("0.0.0.0:9125".parse().unwrap(), &own), own[..1]);
+        assert_eq!(addresses_of("10.0.0.9:9125".parse().unwrap(), &own), ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+    }
+}

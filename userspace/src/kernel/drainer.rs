@@ -1,0 +1,106 @@
+//! Ring wake-ups and time -> drains and promotion windows.
+//!
+//! One plain thread. A ring asks for it at a fill level; otherwise it comes round ten times a second,
+//! so that an idle daemon costs next to nothing and a busy one is not woken for single datagrams.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    event::{EventfdFlags, Timespec, epoll, eventfd},
+};
+use tracing::warn;
+
+use crate::{clock::Timestamp, pipeline::Pipeline};
+
+/// How long a record may lie in a ring when no scrape asks for it.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The thread; ends on [`Drainer::stop`] or drop.
+#[derive(Debug)]
+pub struct Drainer {
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drainer {
+    /// Starts the thread: rings are drained, windows of `promotion_interval` end.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no file descriptor or thread to spare.
+    pub fn start(pipeline: Arc<Pipeline>, promotion_interval: Duration) -> io::Result<Self> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&poll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
+        pipeline.with_ring_fds(|ring| {
+            // Edge-triggered: readable is a ring at every moment with a record in it, but only a
+            // producer's call is worth waking up for.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&poll, ring, epoll::EventData::new_u64(RING), flags)
+        })?;
+        let thread = std::thread::Builder::new()
+            .name("rotameter-drain".to_owned())
+            .spawn(move || run(&pipeline, poll.as_fd(), promotion_interval))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Drainer {
+    fn drop(&mut self) {
+        // The counter cannot overflow by one write, which is all that could fail.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+const STOP: u64 = 0;
+const RING: u64 = 1;
+
+fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) {
+    let mut window_began = Timestamp::now();
+    let mut events = Vec::with_capacity(16);
+    let timeout = Timespec::try_from(DRAIN_INTERVAL).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
+    let mut failed = false;
+    loop {
+        events.clear();
+        match epoll::wait(poll, spare_capacity(&mut events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                // Cannot happen with descriptors that are open; without a pause it would be a busy loop.
+                warn!(%error, "waiting for the rings");
+                std::thread::sleep(DRAIN_INTERVAL);
+            }
+        }
+        if events.iter().any(|event: &epoll::Event| event.data.u64() == STOP) {
+            return;
+        }
+        pipeline.drain_rings();
+        let now = Timestamp::now();
+        let window = now.since(window_began);
+        if window >= promotion_interval {
+            window_began = now;
+            match pipeline.tick(window) {
+                Ok(()) => failed = false,
+                Err(error) if !failed => {
+                    failed = true;
+                    warn!(%error, "waiting for a grace period of the kernel; demoted slots stay unused");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Ledger, kernel counters, listeners -> the daemon's own families.
+//!
+//! Two name spaces: `statsd_exporter_*`, with the names, types and labels that people already alert
+//! on, and `rotameter_*`, which explains every datagram. `docs/self-metrics.md` has a row for each.
+
+use std::fs;
+
+use ingest_ebpf::verdict::{Door, Outcome, Verdict};
+
+use crate::{
+    datagram::Transport,
+    exposition::OwnFamily,
+    kernel::{counters::Counters, promotion::Promotion},
+    ledger::{EventError, EventType, Ledger, TRANSPORTS},
+    line::LineError,
+    registry::{FamilyKind, Stats},
+};
+
+/// Everything that the families below are made of, read at one moment.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    pub ledger: &'a Ledger,
+    pub registry: Stats,
+    pub cached_lines: u64,
+    pub evicted_lines: u64,
+    /// `None` with the doors shut.
+    pub kernel: Option<KernelReading<'a>>,
+    pub sockets: SocketReading,
+    pub scrapes: u64,
+    pub malformed_records: u64,
+    pub start_time_seconds: f64,
+}
+
+/// The kernel's side of a reading.
+#[derive(Debug)]
+pub struct KernelReading<'a> {
+    pub counters: &'a Counters,
+    pub promotion: &'a Promotion,
+    pub slots: u32,
+    pub xdp_interfaces: Vec<String>,
+    pub socket_filter_open: bool,
+}
+
+/// What the listeners counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketReading {
+    pub udp_read_errors: u64,
+    /// Datagrams that the kernel dropped at our UDP sockets, what the socket filter consumed included.
+    pub udp_socket_drops: u64,
+    pub udp_receive_buffer_bytes: u64,
+    pub tcp_connections: u64,
+    pub tcp_connection_errors: u64,
+    pub tcp_too_long_lines: u64,
+    pub tcp_connections_refused: u64,
+    pub tcp_accept_errors: u64,
+    pub tcp_lines_cut_by_shutdown: u64,
+}
+
+/// Names of families that appear with their first sample only, or with the doors open only.
+pub const SPARSE_NAMES: [&str; 14] = [
+    "statsd_exporter_sample_errors_total",
+    "statsd_exporter_events_total",
+    "statsd_exporter_events_actions_total",
+    "statsd_exporter_events_error_total",
+    "statsd_exporter_events_conflict_total",
+    "statsd_exporter_metrics_total",
+    "rotameter_datagrams_total",
+    "rotameter_events_refused_total",
+    "rotameter_promoted_identities",
+    "rotameter_slots",
+    "rotameter_promotions_total",
+    "rotameter_demotions_total",
+    "rotameter_promotions_refused_total",
+    "rotameter_slot_lines_total",
+];
+
+/// The families, each with its samples.
+#[must_use]
+pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
+    let mut out = Families(Vec::with_capacity(64));
+    statsd_exporter(reading, &mut out);
+    datagrams(reading, &mut out);
+    events(reading, &mut out);
+    kernel(reading, &mut out);
+    process(reading, &mut out);
+    out.0
+}
+
+/// Datagrams that were lost at our UDP sockets: dropped there, less what the filter consumed, which
+/// the kernel counts in the same place. The kernel's counter has 32 bits.
+#[must_use]
+pub fn socket_queue_losses(socket_drops: u64, consumed_by_filter: u64) -> u64 {
+    let difference = socket_drops.wrapping_sub(consumed_by_filter) & 0xffff_ffff;
+    // The two are read one after the other: a consumed datagram may be in only one of them yet.
+    if difference > u64::from(u32::MAX / 2) { 0 } else { difference }
+}
+
+/// Datagrams that `door` consumed.
+#[must_use]
+pub fn consumed(counters: &Counters, door: Door) -> u64 {
+    Verdict::ALL
+        .into_iter()
+        .filter(|verdict| verdict.outcome() != Outcome::Passed)
+        .map(|verdict| counters.datagrams(door, verdict))
+        .sum()
+}
+
+struct Families(Vec<OwnFamily>);
+
+impl Families {
+    fn add(&mut self, kind: FamilyKind, name: &str, help: &str, samples: Vec<(String, f64)>) {
+        self.0.push(OwnFamily { name: name.to_owned(), help: help.to_owned(), kind, samples });
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.add(FamilyKind::Counter, name, help, vec![(String::new(), float(value))]);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.add(FamilyKind::Gauge, name, help, vec![(String::new(), value)]);
+    }
+
+    /// A counter with labels; samples of value 0 are left out if `sparse`, as statsd_exporter does.
+    fn labelled(&mut self, name: &str, help: &str, samples: Vec<(String, u64)>, sparse: bool) {
+        let samples: Vec<_> = samples
+            .into_iter()
+            .filter(|(_, value)| !sparse || *value > 0)
+            .map(|(labels, value)| (labels, float(value)))
+            .collect();
+        if !samples.is_empty() {
+            self.add(FamilyKind::Counter, name, help, samples);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an exposition holds floats; exact below 2^53")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
+    let (ledger, tally) = (reading.ledger, &reading.ledger.tally);
+    let counted = reading.kernel.as_ref().map_or(0, |kernel| {
+        Door::ALL.into_iter().map(|door| kernel.counters.datagrams(door, Verdict::Counted)).sum()
+    });
+    let udp: u64 = [Transport::Xdp, Transport::SocketFilter, Transport::Udp].map(|t| ledger.datagrams(t)).iter().sum();
+    out.counter(
+        "statsd_exporter_udp_packets_total",
+        "The total number of StatsD packets received over UDP.",
+        udp + counted,
+    );
+    out.counter(
+        "statsd_exporter_udp_packet_drops_total",
+        "The total number of dropped StatsD packets which received over UDP.",
+        0,
+    );
+    out.counter(
+        "statsd_exporter_unixgram_packets_total",
+        "The total number of StatsD packets received over Unixgram.",
+        ledger.datagrams(Transport::Unixgram),
+    );
+    out.counter(
+        "statsd_exporter_tcp_connections_total",
+        "The total number of TCP connections handled.",
+        reading.sockets.tcp_connections,
+    );
+    out.counter(
+        "statsd_exporter_tcp_connection_errors_total",
+        "The number of errors encountered reading from TCP.",
+        reading.sockets.tcp_connection_errors,
+    );
+    out.counter(
+        "statsd_exporter_tcp_too_long_lines_total",
+        "The number of lines discarded due to being too long.",
+        reading.sockets.tcp_too_long_lines,
+    );
+    let empty = reading.kernel.as_ref().map_or(0, |kernel| kernel.counters.empty_lines());
+    out.counter("statsd_exporter_lines_total", "The total number of StatsD lines received.", tally.lines + empty);
+    out.counter("statsd_exporter_samples_total", "The total number of StatsD samples received.", tally.samples);
+    let errors = LineError::ALL.map(|error| (label("reason", error.reason()), tally.error(error)));
+    out.labelled(
+        "statsd_exporter_sample_errors_total",
+        "The total number of errors parsing StatsD samples.",
+        sorted(errors.to_vec()),
+        true,
+    );
+    out.counter("statsd_exporter_tags_total", "The total number of DogStatsD tags processed.", tally.tags);
+    out.counter(
+        "statsd_exporter_tag_errors_total",
+        "The number of errors parsing DogStatsD tags.",
+        tally.tag_errors,
+    );
+    let types = EventType::ALL.map(|event| (label("type", event.name()), ledger.recorded(event)));
+    out.labelled(
+        "statsd_exporter_events_total",
+        "The total number of StatsD events seen.",
+        sorted(types.to_vec()),
+        true,
+    );
+    out.counter(
+        "statsd_exporter_events_unmapped_total",
+        "The total number of StatsD events no mapping was found for.",
+        ledger.unmapped,
+    );
+    out.labelled(
+        "statsd_exporter_events_actions_total",
+        "The total number of StatsD events by action.",
+        vec![(label("action", "map"), ledger.mapped)],
+        true,
+    );
+    let errors = EventError::ALL.map(|error| (label("reason", error.reason()), ledger.errors(error)));
+    out.labelled(
+        "statsd_exporter_events_error_total",
+        "The total number of StatsD events discarded due to errors.",
+        sorted(errors.to_vec()),
+        true,
+    );
+    let conflicts = ledger.conflicts().map(|(event, family, count)| {
+        (format!("{},{}", label("metric_name", family), label("type", event)), count)
+    });
+    out.labelled(
+        "statsd_exporter_events_conflict_total",
+        "The total number of StatsD events with conflicting names.",
+        sorted(conflicts.collect()),
+        true,
+    );
+    let vectors = FamilyKind::ALL
+        .map(|kind| (label("type", kind.name()), float(reading.registry.vectors(kind))))
+        .into_iter()
+        .filter(|(_, count)| *count > 0.0)
+        .collect::<Vec<_>>();
+    if !vectors.is_empty() {
+        out.add(FamilyKind::Gauge, "statsd_exporter_metrics_total", "The total number of metrics.", vectors);
+    }
+    out.gauge(
+        "statsd_exporter_loaded_mappings",
+        "The current number of configured metric mappings.",
+        0.0,
+    );
+}
+
+/// The ledger of datagrams: seen by a door, received by userspace, lost.
+fn datagrams(reading: &Reading<'_>, out: &mut Families) {
+    if let Some(kernel) = &reading.kernel {
+        let mut samples = Vec::new();
+        for door in Door::ALL {
+            for verdict in Verdict::ALL {
+                let labels = format!(
+                    "{},{},{}",
+                    label("door", door.name()),
+                    label("reason", verdict.reason()),
+                    label("verdict", verdict.outcome().name())
+                );
+                samples.push((labels, kernel.counters.datagrams(door, verdict)));
+            }
+        }
+        out.labelled(
+            "rotameter_datagrams_total",
+            "Datagrams that a door saw, by what became of them: counted in slots, ringed whole, or passed to the stack.",
+            sorted(samples),
+            false,
+        );
+    }
+    let received = TRANSPORTS.map(|transport| {
+        let name = match transport {
+            Transport::Xdp => "ring_xdp",
+            Transport::SocketFilter => "ring_socket_filter",
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Unixgram => "unixgram",
+        };
+        (label("transport", name), reading.ledger.datagrams(transport))
+    });
+    out.labelled(
+        "rotameter_received_datagrams_total",
+        "Datagrams that came whole to userspace, by transport.",
+        sorted(received.to_vec()),
+        false,
+    );
+    let consumed = reading.kernel.as_ref().map_or(0, |kernel| consumed(kernel.counters, Door::SocketFilter));
+    out.labelled(
+        "rotameter_lost_datagrams_total",
+        "Datagrams that nobody has any more, by the place where they were lost.",
+        vec![(
+            label("where", "udp_socket_queue"),
+            socket_queue_losses(reading.sockets.udp_socket_drops, consumed),
+        )],
+        false,
+    );
+    out.gauge(
+        "rotameter_udp_receive_buffer_bytes",
+        "Receive buffer of the UDP socket, as the kernel counts it.",
+        float(reading.sockets.udp_receive_buffer_bytes),
+    );
+    out.counter(
+        "rotameter_udp_read_errors_total",
+        "Reads of a UDP socket that failed; the reader goes on.",
+        reading.sockets.udp_read_errors,
+    );
+    out.labelled(
+        "rotameter_tcp_connections_refused_total",
+        "TCP connections that were closed at once, by reason.",
+        vec![
+            (label("reason", "accept_error"), reading.sockets.tcp_accept_errors),
+            (label("reason", "too_many"), reading.sockets.tcp_connections_refused),
+        ],
+        false,
+    );
+    out.counter(
+        "rotameter_tcp_lines_cut_total",
+        "Half lines that the shutdown cut off TCP connections.",
+        reading.sockets.tcp_lines_cut_by_shutdown,
+    );
+    out.counter(
+        "rotameter_malformed_ring_records_total",
+        "Ring records that are not of our layout. Always 0.",
+        reading.malformed_records,
+    );
+}
+
+fn events(reading: &Reading<'_>, out: &mut Families) {
+    let (ledger, tally) = (reading.ledger, &reading.ledger.tally);
+    out.counter("rotameter_events_total", "Events that lines gave, by all ways.", tally.events);
+    out.counter(
+        "rotameter_events_vanished_total",
+        "Observations whose sample rate repeats them zero times.",
+        tally.vanished,
+    );
+    out.labelled(
+        "rotameter_events_refused_total",
+        "Events that the registry refused, by reason.",
+        ledger.refused().map(|(reason, count)| (label("reason", reason), count)).collect(),
+        true,
+    );
+    out.counter(
+        "rotameter_outdated_gauge_values_total",
+        "Absolute gauge values that were older than the one they would have replaced.",
+        ledger.outdated_gauges,
+    );
+    out.gauge("rotameter_series", "Series in the registry.", float(reading.registry.series as u64));
+    out.gauge("rotameter_families", "Metric families in the registry.", float(reading.registry.families as u64));
+    out.gauge(
+        "rotameter_registry_bytes",
+        "Estimate of the memory that the registry takes.",
+        float(reading.registry.bytes as u64),
+    );
+    out.gauge("rotameter_cached_lines", "Lines whose mapping is remembered.", float(reading.cached_lines));
+    out.counter(
+        "rotameter_cached_lines_evicted_total",
+        "Lines that were forgotten for want of room; when it grows steadily the cache is too small.",
+        reading.evicted_lines,
+    );
+    out.counter("rotameter_scrapes_total", "Expositions written.", reading.scrapes);
+}
+
+fn kernel(reading: &Reading<'_>, out: &mut Families) {
+    let doors = reading.kernel.as_ref().map_or((0, false), |kernel| {
+        (kernel.xdp_interfaces.len(), kernel.socket_filter_open)
+    });
+    out.add(
+        FamilyKind::Gauge,
+        "rotameter_door_open",
+        "Interfaces (XDP) or sockets (socket filter) on which a door is open.",
+        vec![
+            (label("door", Door::SocketFilter.name()), f64::from(u8::from(doors.1))),
+            (label("door", Door::Xdp.name()), float(doors.0 as u64)),
+        ],
+    );
+    let Some(kernel) = &reading.kernel else { return };
+    let promotion = kernel.promotion;
+    out.gauge(
+        "rotameter_promoted_identities",
+        "Identities that the kernel counts at present.",
+        float(promotion.promoted().len() as u64),
+    );
+    out.gauge("rotameter_slots", "Slots there are.", f64::from(kernel.slots));
+    out.counter("rotameter_promotions_total", "Identities promoted.", promotion.promotions);
+    out.counter("rotameter_demotions_total", "Identities demoted.", promotion.demotions);
+    out.counter(
+        "rotameter_promotions_refused_total",
+        "Identities that found no place in the kernel's table.",
+        promotion.refused,
+    );
+    out.counter(
+        "rotameter_slot_lines_total",
+        "Lines that were counted in slots and drained from there.",
+        reading.ledger.slot_lines,
+    );
+}
+
+/// What every Prometheus client exports of its process.
+fn process(reading: &Reading<'_>, out: &mut Families) {
+    out.gauge(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        reading.start_time_seconds,
+    );
+    if let Some((cpu_seconds, resident_bytes, virtual_bytes)) = process_numbers() {
+        out.add(
+            FamilyKind::Counter,
+            "process_cpu_seconds_total",
+            "Total user and system CPU time spent in seconds.",
+            vec![(String::new(), cpu_seconds)],
+        );
+        out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes);
+        out.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual_bytes);
+    }
+    if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+        // One of them is the directory itself.
+        let open = entries.count().saturating_sub(1);
+        out.gauge("process_open_fds", "Number of open file descriptors.", float(open as u64));
+    }
+    out.add(
+        FamilyKind::Gauge,
+        "rotameter_build_info",
+        "A metric with a constant '1' value labeled by the version of this binary.",
+        vec![(label("version", env!("CARGO_PKG_VERSION")), 1.0)],
+    );
+}
+
+/// CPU seconds, resident and virtual bytes from `/proc/self/stat` (proc(5)).
+fn process_numbers() -> Option<(f64, f64, f64)> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The command's name may hold anything, but it ends with the last parenthesis.
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
+    let number = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    let cpu_seconds = (number(11)? + number(12)?) / float(ticks_per_second);
+    let page_bytes = float(rustix::param::page_size() as u64);
+    Some((cpu_seconds, number(21)? * page_bytes, number(20)?))
+}
+
+fn label(name: &str, value: &str) -> String {
+    format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+fn sorted(mut samples: Vec<(String, u64)>) -> Vec<(String, u64)> {
+    samples.sort();
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_drops_less_what_the_filter_consumed() {
+        assert_eq!(socket_queue_losses(10, 4), 6);
+        assert_eq!(socket_queue_losses(3, 4), 0);
+        assert_eq!(socket_queue_losses(2, u64::from(u32::MAX)), 3);
+        assert_eq!(socket_queue_losses(5, 5), 0);
+    }
+
+    #[test]
+    fn the_process_has_numbers() {
+        let (cpu, resident, virtual_bytes) = process_numbers().expect("proc is mounted");
+        assert!(cpu >= 0.0 && resident > 100_000.0 && virtual_bytes >= resident);
+    }
+}
