@@ -1,1 +1,130 @@
 //! Registry -> exposition text.
+//!
+//! Order and progress are decided here, once for all formats; a format writes the head of a family
+//! and one series. A scrape is made of many short steps under the registry's lock, so it never
+//! stops ingestion; each series is shown as it is when its step comes.
+
+pub mod gzip;
+pub mod number;
+pub mod text;
+
+use std::cmp::Ordering;
+
+use crate::clock::Timestamp;
+use crate::registry::{FamilyKind, FamilyView, Registry, SeriesMark};
+
+/// One of the daemon's own metrics, counted before the scrape began.
+#[derive(Clone, Debug)]
+pub struct OwnFamily {
+    pub name: String,
+    pub help: String,
+    /// A counter or a gauge.
+    pub kind: FamilyKind,
+    /// Encoded labels, such as `type="counter"`, with the value; in the order of the output.
+    pub samples: Vec<(String, f64)>,
+}
+
+/// Whether [`Cursor::write_slice`] is to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    More,
+    Done,
+}
+
+/// One scrape in progress: what is already written, by name and key, so that families and series
+/// may come and go between two steps.
+#[derive(Debug)]
+pub struct Cursor {
+    /// Descending by name; the next one is at the end.
+    own: Vec<OwnFamily>,
+    /// The registry's family that was begun last, and whether there may be more of it.
+    family: Option<String>,
+    inside: bool,
+    mark: SeriesMark,
+}
+
+/// Families are cheaper than series but not free; own ones are written whole.
+const FAMILY_COST: usize = 1;
+
+impl Cursor {
+    #[must_use]
+    pub fn new(mut own: Vec<OwnFamily>) -> Self {
+        own.sort_by(|a, b| b.name.cmp(&a.name));
+        Self { own, family: None, inside: false, mark: SeriesMark::default() }
+    }
+
+    /// Appends at most about `series_max` series to `out`. The caller locks the registry for each
+    /// call, and releases it in between.
+    pub fn write_slice(
+        &mut self,
+        registry: &mut Registry,
+        out: &mut Vec<u8>,
+        series_max: usize,
+        now: Timestamp,
+    ) -> Progress {
+        let mut left = series_max.max(1);
+        while left > 0 {
+            if self.inside {
+                left -= self.write_family_part(registry, out, left, now);
+                continue;
+            }
+            let next = registry.family_after(self.family.as_deref());
+            let order = match (self.own.last(), next) {
+                (None, None) => return Progress::Done,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(own), Some(next)) => own.name.as_str().cmp(next.name),
+            };
+            if let Some(next) = next.filter(|_| order.is_ge()) {
+                let family = self.family.get_or_insert_default();
+                family.clear();
+                family.push_str(next.name);
+                self.mark.reset();
+                // Two families of one name are no valid exposition: our own goes first.
+                self.inside = order.is_gt();
+                if self.inside {
+                    // A family that is listed has series, so the head never stands alone.
+                    text::write_family(out, next);
+                }
+            }
+            if order.is_le()
+                && let Some(own) = self.own.pop()
+            {
+                write_own(out, &own);
+                left = left.saturating_sub(own.samples.len() + FAMILY_COST);
+            }
+        }
+        Progress::More
+    }
+
+    /// Writes up to `series_max` series of the present family; returns what that cost.
+    fn write_family_part(
+        &mut self,
+        registry: &mut Registry,
+        out: &mut Vec<u8>,
+        series_max: usize,
+        now: Timestamp,
+    ) -> usize {
+        let Some(name) = self.family.as_deref() else { return 0 };
+        let visit = |series: crate::registry::SeriesView<'_>| text::write_series(out, name, series);
+        let written = registry.visit_series(name, &mut self.mark, series_max, now, visit);
+        self.inside = written == series_max;
+        // The end of a family costs one as well, so that each turn of the caller's loop does.
+        if self.inside { written } else { (written + FAMILY_COST).min(series_max) }
+    }
+}
+
+fn write_own(out: &mut Vec<u8>, own: &OwnFamily) {
+    if own.samples.is_empty() {
+        return;
+    }
+    text::write_family(out, FamilyView { name: &own.name, help: &own.help, kind: own.kind });
+    for (labels, value) in &own.samples {
+        text::write_encoded_sample(out, &own.name, labels, *value);
+    }
+}
+
+#[cfg(test)]
+mod figures;
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,483 @@
 //! Events, mapped -> families and series.
+//!
+//! One writer at a time: the caller holds a lock for a batch of events, so nothing in here locks.
+//! What was ever accepted can be written as one valid exposition; what could not is refused when
+//! its series is created.
+
+mod ckms;
+mod counter;
+mod expiry;
+mod family;
+mod gauge;
+mod histogram;
+mod labels;
+mod observe;
+mod order;
+mod read;
+mod refusal;
+mod series;
+mod stats;
+mod summary;
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::time::Duration;
+
+use hashbrown::{HashSet, HashTable};
+
+pub use family::FamilyKind;
+pub use gauge::SetOutcome;
+pub use histogram::HistogramOptions;
+pub use labels::LabelsView;
+pub use read::{FamilyView, Reading, SeriesMark, SeriesView};
+pub use refusal::{Refusal, Stale};
+pub use series::SeriesId;
+pub use stats::Stats;
+pub use summary::{Quantile, SummaryOptions};
+
+use crate::clock::Timestamp;
+use counter::Counter;
+use expiry::Deadlines;
+use family::{Family, Vector, intern};
+use gauge::Gauge;
+use histogram::Histogram;
+use labels::JoinedLabels;
+use order::SortedIds;
+use series::{Series, Slots, Value};
+use summary::{Summary, SummaryPlan, SummarySpace};
+
+/// Bounds of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistryConfig {
+    pub series_max: u32,
+    /// Names with their sets of label names. They stay when their series expire, so that a name
+    /// keeps its type.
+    pub vectors_max: u32,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { series_max: 2_000_000, vectors_max: 2_000_000 }
+    }
+}
+
+/// What is wanted of a series: its identity, and how it is built if it is new.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesRequest<'a> {
+    /// Final name, escaped.
+    pub family: &'a str,
+    pub kind: FamilyKind,
+    /// In any order.
+    pub labels: &'a [(&'a str, &'a str)],
+    /// The first one given for a family holds.
+    pub help: &'a str,
+    /// Idle time after which the series expires; `None` and zero mean never.
+    pub ttl: Option<Duration>,
+    /// The first ones given for a family and a set of label names hold.
+    pub summary: &'a SummaryOptions,
+    pub histogram: &'a HistogramOptions,
+}
+
+/// What [`Registry::expire`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub series: usize,
+    /// There is more to do than one call may; release the lock and call again.
+    pub more: bool,
+}
+
+/// Deadlines looked at in one call of [`Registry::expire`]: a few milliseconds.
+const EXPIRE_MAX: usize = 4096;
+
+/// Families and series.
+#[derive(Debug)]
+pub struct Registry {
+    config: RegistryConfig,
+    /// Seeded per process, because names come from the network.
+    hasher: foldhash::fast::RandomState,
+    families: Vec<Family>,
+    family_index: HashTable<u32>,
+    /// Families with live series, by name.
+    family_order: SortedIds,
+    vectors: Vec<Vector>,
+    vector_index: HashTable<u32>,
+    vectors_by_kind: [u64; 4],
+    slots: Slots,
+    series_index: HashTable<u32>,
+    deadlines: Deadlines,
+    reserved: HashSet<Box<str>, foldhash::fast::RandomState>,
+    helps: Vec<Box<str>>,
+    summary_plans: Vec<SummaryPlan>,
+    bucket_bounds: Vec<Vec<f64>>,
+    space: SummarySpace,
+    joined: JoinedLabels,
+    /// Names, keys, summaries, histograms; the tables are counted when asked.
+    owned_bytes: usize,
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new(config: RegistryConfig) -> Self {
+        let hasher = foldhash::fast::RandomState::default();
+        Self {
+            config,
+            hasher: hasher.clone(),
+            families: Vec::new(),
+            family_index: HashTable::new(),
+            family_order: SortedIds::default(),
+            vectors: Vec::new(),
+            vector_index: HashTable::new(),
+            vectors_by_kind: [0; 4],
+            slots: Slots::default(),
+            series_index: HashTable::new(),
+            deadlines: Deadlines::default(),
+            reserved: HashSet::with_hasher(hasher),
+            helps: Vec::new(),
+            summary_plans: Vec::new(),
+            bucket_bounds: Vec::new(),
+            space: SummarySpace::default(),
+            joined: JoinedLabels::default(),
+            owned_bytes: 0,
+        }
+    }
+
+    /// Keeps `names` for the daemon's own metrics. To be called before the first event; a family
+    /// that had such a name already would not be shown.
+    pub fn reserve<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        self.reserved.extend(names.into_iter().map(Box::from));
+    }
+
+    /// Finds the series of `request`, or creates it with the value zero.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if it cannot be part of a valid exposition, or does not fit into the budget.
+    pub fn resolve(&mut self, request: &SeriesRequest<'_>, now: Timestamp) -> Result<SeriesId, Refusal> {
+        self.joined.join(request.kind, request.labels)?;
+        let vector_hash = self.hash(|state| {
+            request.family.hash(state);
+            self.joined.names.hash(state);
+        });
+        let vector = self.vector_index.find(spread(vector_hash), |at| {
+            let vector = &self.vectors[*at as usize];
+            vector.hash == vector_hash
+                && *vector.names == *self.joined.names
+                && *self.families[vector.family as usize].name == *request.family
+        });
+        let Some(vector) = vector.copied() else {
+            return self
+                .create_vector(request, vector_hash)
+                .and_then(|vector| self.create_series(vector, request, now));
+        };
+        let family = self.vectors[vector as usize].family;
+        if self.families[family as usize].kind != request.kind {
+            return Err(Refusal::TypeConflict);
+        }
+        let hash = self.series_hash(vector);
+        let series = self.series_index.find(spread(hash), |at| {
+            let series = &self.slots.all[*at as usize];
+            series.hash == hash && series.vector == vector && *series.key == *self.joined.key
+        });
+        match series {
+            Some(index) => {
+                let generation = self.slots.all[*index as usize].generation;
+                Ok(SeriesId { index: *index, generation })
+            }
+            None => {
+                self.check_suffixes(request)?;
+                self.create_series(vector, request, now)
+            }
+        }
+    }
+
+    /// Adds `amount` to a counter. The caller has refused negative amounts; one is not added here.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`] if the series expired or is no counter.
+    #[inline]
+    pub fn add(&mut self, id: SeriesId, amount: f64, now: Timestamp) -> Result<(), Stale> {
+        let series = self.slots.get_mut(id).ok_or(Stale)?;
+        let Value::Counter(counter) = &mut series.value else { return Err(Stale) };
+        counter.add(amount);
+        self.deadlines.touch(series.deadline, now);
+        Ok(())
+    }
+
+    /// Sets a gauge to `value`, unless a datagram newer than `received` has changed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`] if the series expired or is no gauge.
+    #[inline]
+    pub fn set(
+        &mut self,
+        id: SeriesId,
+        value: f64,
+        received: Timestamp,
+        now: Timestamp,
+    ) -> Result<SetOutcome, Stale> {
+        let series = self.slots.get_mut(id).ok_or(Stale)?;
+        let Value::Gauge(gauge) = &mut series.value else { return Err(Stale) };
+        self.deadlines.touch(series.deadline, now);
+        Ok(gauge.set(value, received))
+    }
+
+    /// Adds `delta` to a gauge, in order of arrival.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`] if the series expired or is no gauge.
+    #[inline]
+    pub fn adjust(
+        &mut self,
+        id: SeriesId,
+        delta: f64,
+        received: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Stale> {
+        let series = self.slots.get_mut(id).ok_or(Stale)?;
+        let Value::Gauge(gauge) = &mut series.value else { return Err(Stale) };
+        gauge.adjust(delta, received);
+        self.deadlines.touch(series.deadline, now);
+        Ok(())
+    }
+
+    /// Observes `value` `times` times, in bounded time: a summary's quantiles see at most 1000 of
+    /// them, its count and sum all.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`] if the series expired or is no observer.
+    pub fn observe(&mut self, id: SeriesId, value: f64, times: u64, now: Timestamp) -> Result<(), Stale> {
+        let series = self.slots.get_mut(id).ok_or(Stale)?;
+        let plan = self.vectors.get(series.vector as usize).ok_or(Stale)?.plan as usize;
+        match &mut series.value {
+            Value::Summary(summary) => {
+                let plan = self.summary_plans.get(plan).ok_or(Stale)?;
+                let before = summary.heap_bytes();
+                summary.observe(plan, &mut self.space, value, times, now);
+                self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
+            }
+            Value::Histogram(histogram) => {
+                histogram.observe(self.bucket_bounds.get(plan).ok_or(Stale)?, value, times);
+            }
+            Value::Counter(_) | Value::Gauge(_) | Value::Vacant => return Err(Stale),
+        }
+        self.deadlines.touch(series.deadline, now);
+        Ok(())
+    }
+
+    /// Removes series that were idle for longer than their TTL, in bounded time.
+    pub fn expire(&mut self, now: Timestamp) -> Expired {
+        let mut budget = EXPIRE_MAX;
+        let mut expired = Expired::default();
+        while let Some(id) = self.deadlines.next_due(now, &mut budget) {
+            self.remove(id);
+            expired.series += 1;
+        }
+        expired.more = budget == 0;
+        expired
+    }
+
+    fn create_vector(&mut self, request: &SeriesRequest<'_>, hash: u32) -> Result<u32, Refusal> {
+        self.check_budget()?;
+        if self.vectors.len() >= self.config.vectors_max as usize {
+            return Err(Refusal::VectorLimit);
+        }
+        let family = match self.family_named(request.family) {
+            Some(family) if self.families[family as usize].kind != request.kind => {
+                return Err(Refusal::TypeConflict);
+            }
+            Some(family) => {
+                self.check_suffixes(request)?;
+                family
+            }
+            None => self.create_family(request)?,
+        };
+        let plan = match request.kind {
+            FamilyKind::Summary => intern(&mut self.summary_plans, SummaryPlan::new(request.summary)),
+            FamilyKind::Histogram => {
+                intern(&mut self.bucket_bounds, histogram::sorted_bounds(request.histogram))
+            }
+            FamilyKind::Counter | FamilyKind::Gauge => 0,
+        };
+        let names = Box::from(self.joined.names.as_str());
+        self.owned_bytes += self.joined.names.len();
+        self.vectors_by_kind[request.kind as usize] += 1;
+        Ok(append(&mut self.vectors, &mut self.vector_index, Vector { family, hash, names, plan }, |v| {
+            v.hash
+        }))
+    }
+
+    fn create_family(&mut self, request: &SeriesRequest<'_>) -> Result<u32, Refusal> {
+        if request.family.is_empty() {
+            return Err(Refusal::EmptyName);
+        }
+        if !labels::is_metric_name(request.family) {
+            return Err(Refusal::InvalidName);
+        }
+        self.check_reserved(request)?;
+        self.check_suffixes(request)?;
+        // Prometheus' parser takes a NUL for the end of its input.
+        let help = intern(&mut self.helps, request.help.replace('\0', " ").into_boxed_str());
+        let hash = self.hash(|state| request.family.hash(state));
+        let (name, kind) = (Box::from(request.family), request.kind);
+        self.owned_bytes += request.family.len();
+        let family = Family { name, hash, kind, help, series: SortedIds::default() };
+        Ok(append(&mut self.families, &mut self.family_index, family, |family| family.hash))
+    }
+
+    fn check_reserved(&self, request: &SeriesRequest<'_>) -> Result<(), Refusal> {
+        let is_reserved = |name: &str| self.reserved.contains(name);
+        let suffixes = request.kind.sample_suffixes();
+        let base =
+            FamilyKind::Histogram.sample_suffixes().iter().find_map(|end| request.family.strip_suffix(end));
+        if is_reserved(request.family)
+            || base.is_some_and(is_reserved)
+            || suffixes.iter().any(|suffix| is_reserved(&format!("{}{suffix}", request.family)))
+        {
+            return Err(Refusal::ReservedName);
+        }
+        Ok(())
+    }
+
+    /// Keeps apart the families whose samples could be taken for each other's.
+    fn check_suffixes(&self, request: &SeriesRequest<'_>) -> Result<(), Refusal> {
+        let kind_of = |name: &str| self.family_named(name).map(|family| self.families[family as usize].kind);
+        for suffix in FamilyKind::Histogram.sample_suffixes() {
+            let Some(base) = request.family.strip_suffix(suffix).and_then(kind_of) else { continue };
+            let refused = match request.kind {
+                // Only an observer is in the way of a parser, but this is what statsd_exporter does.
+                FamilyKind::Counter | FamilyKind::Gauge => base != FamilyKind::Counter,
+                FamilyKind::Summary | FamilyKind::Histogram => base.sample_suffixes().contains(suffix),
+            };
+            if refused {
+                return Err(Refusal::SuffixConflict);
+            }
+        }
+        let mut own = request.kind.sample_suffixes().iter();
+        if own.any(|suffix| self.family_named(&format!("{}{suffix}", request.family)).is_some()) {
+            return Err(Refusal::SuffixConflict);
+        }
+        Ok(())
+    }
+
+    fn check_budget(&self) -> Result<(), Refusal> {
+        let full = self.slots.live() >= self.config.series_max as usize;
+        if full { Err(Refusal::SeriesLimit) } else { Ok(()) }
+    }
+
+    fn create_series(
+        &mut self,
+        vector: u32,
+        request: &SeriesRequest<'_>,
+        now: Timestamp,
+    ) -> Result<SeriesId, Refusal> {
+        self.check_budget()?;
+        let Vector { family, plan, .. } = self.vectors[vector as usize];
+        let value = match request.kind {
+            FamilyKind::Counter => Value::Counter(Counter::default()),
+            FamilyKind::Gauge => Value::Gauge(Gauge::default()),
+            FamilyKind::Summary => {
+                Value::Summary(Box::new(Summary::new(&self.summary_plans[plan as usize], now)))
+            }
+            FamilyKind::Histogram => {
+                Value::Histogram(Box::new(Histogram::new(self.bucket_bounds[plan as usize].len())))
+            }
+        };
+        let hash = self.series_hash(vector);
+        let key = Box::from(self.joined.key.as_slice());
+        let series = Series { generation: 0, hash, vector, deadline: expiry::NEVER, key, value };
+        self.owned_bytes += owned_bytes(&series);
+        let id = self.slots.insert(series);
+        let deadline = self.deadlines.start(id, request.ttl, now);
+        let all = &mut self.slots.all;
+        all[id.index as usize].deadline = deadline;
+        self.series_index.insert_unique(spread(hash), id.index, |at| spread(all[*at as usize].hash));
+
+        let order = &mut self.families[family as usize].series;
+        let first = order.is_empty();
+        order.insert(id.index, compare_with(all, id.index));
+        if first {
+            let families = &self.families;
+            let name = &families[family as usize].name;
+            self.family_order.insert(family, |other| families[other as usize].name.cmp(name));
+        }
+        Ok(id)
+    }
+
+    fn remove(&mut self, id: SeriesId) {
+        if self.slots.get_mut(id).is_none() {
+            return;
+        }
+        let all = &self.slots.all;
+        let Series { hash, vector, .. } = all[id.index as usize];
+        if let Ok(entry) = self.series_index.find_entry(spread(hash), |at| *at == id.index) {
+            entry.remove();
+        }
+        let family = self.vectors[vector as usize].family;
+        let order = &mut self.families[family as usize].series;
+        order.remove(id.index, compare_with(all, id.index));
+        if order.is_empty() {
+            let families = &self.families;
+            let name = &families[family as usize].name;
+            self.family_order.remove(family, |other| families[other as usize].name.cmp(name));
+        }
+        if let Some(series) = self.slots.remove(id) {
+            self.owned_bytes = self.owned_bytes.saturating_sub(owned_bytes(&series));
+        }
+    }
+
+    fn family_named(&self, name: &str) -> Option<u32> {
+        let hash = self.hash(|state| name.hash(state));
+        self.family_index.find(spread(hash), |at| *self.families[*at as usize].name == *name).copied()
+    }
+
+    fn series_hash(&self, vector: u32) -> u32 {
+        self.hash(|state| {
+            state.write_u32(vector);
+            state.write(&self.joined.key);
+        })
+    }
+
+    /// Half of the hash is kept, to save memory per series.
+    fn hash(&self, feed: impl FnOnce(&mut foldhash::fast::FoldHasher<'_>)) -> u32 {
+        let mut state = self.hasher.build_hasher();
+        feed(&mut state);
+        (state.finish() >> 32) as u32
+    }
+}
+
+/// The hash that the tables see: they use its lowest and its highest bits.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn owned_bytes(series: &Series) -> usize {
+    let value = match &series.value {
+        Value::Summary(summary) => summary.heap_bytes(),
+        Value::Histogram(histogram) => histogram.heap_bytes(),
+        Value::Counter(_) | Value::Gauge(_) | Value::Vacant => 0,
+    };
+    series.key.len() + value
+}
+
+/// How other series of the family stand to the one at `index`, in the order of the exposition.
+fn compare_with(all: &[Series], index: u32) -> impl Fn(u32) -> std::cmp::Ordering {
+    let wanted = &all[index as usize];
+    let order =
+        |series: &Series, key: &[u8], vector: u32| (*series.key).cmp(key).then(series.vector.cmp(&vector));
+    move |other| order(&all[other as usize], &wanted.key, wanted.vector)
+}
+
+/// Appends `item` to a list and to the index over it.
+fn append<T>(list: &mut Vec<T>, index: &mut HashTable<u32>, item: T, hash: impl Fn(&T) -> u32) -> u32 {
+    let place = u32::try_from(list.len()).expect("the budget of vectors is below 2^32");
+    let item_hash = spread(hash(&item));
+    list.push(item);
+    index.insert_unique(item_hash, place, |at| spread(hash(&list[*at as usize])));
+    place
+}
+
+#[cfg(test)]
+mod tests;

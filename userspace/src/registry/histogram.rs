@@ -1,0 +1,83 @@
+//! Observations -> counts per classic bucket.
+
+use super::observe::add_repeatedly;
+
+/// How the histograms of one rule are built. Native buckets get their options here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramOptions {
+    /// Inclusive upper bounds; `+Inf` is added. Order, duplicates and NaN do not matter.
+    pub buckets: Vec<f64>,
+}
+
+impl Default for HistogramOptions {
+    fn default() -> Self {
+        Self { buckets: vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0] }
+    }
+}
+
+/// Bounds in order, each once, all below `+Inf`.
+pub(super) fn sorted_bounds(options: &HistogramOptions) -> Vec<f64> {
+    let mut bounds: Vec<f64> =
+        options.buckets.iter().copied().filter(|bound| *bound < f64::INFINITY).collect();
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup();
+    bounds
+}
+
+/// The state of one histogram series; the bounds live with its vector.
+#[derive(Clone, Debug)]
+pub(super) struct Histogram {
+    pub(super) sum: f64,
+    /// One per bound, and one for `+Inf`; not cumulative.
+    pub(super) counts: Box<[u64]>,
+}
+
+impl Histogram {
+    pub(super) fn new(bounds: usize) -> Self {
+        Self { sum: 0.0, counts: vec![0; bounds + 1].into_boxed_slice() }
+    }
+
+    pub(super) fn observe(&mut self, bounds: &[f64], value: f64, times: u64) {
+        // NaN is below no bound and so goes to `+Inf`.
+        let bucket = bounds.partition_point(|bound| value.is_nan() || *bound < value);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count = count.saturating_add(times);
+        }
+        self.sum = add_repeatedly(self.sum, value, times);
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: f64, bucket: usize) {
+        let bounds =
+            sorted_bounds(&HistogramOptions { buckets: vec![5.0, 1.0, f64::INFINITY, 1.0, f64::NAN] });
+        assert_eq!(bounds, [1.0, 5.0]);
+        let mut histogram = Histogram::new(bounds.len());
+        histogram.observe(&bounds, value, 3);
+        let mut expected = [0, 0, 0];
+        expected[bucket] = 3;
+        assert_eq!(*histogram.counts, expected);
+    }
+
+    #[test]
+    fn bounds_are_inclusive() {
+        check(1.0, 0);
+        check(1.000_001, 1);
+        check(-7.0, 0);
+        check(5.0, 1);
+        check(f64::INFINITY, 2);
+    }
+
+    #[test]
+    fn nan_goes_to_the_last_bucket() {
+        check(f64::NAN, 2);
+    }
+}

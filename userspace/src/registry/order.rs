@@ -1,0 +1,156 @@
+//! Ids in any order -> ids in sorted order, at any moment.
+//!
+//! Sorting at scrape time would hold the lock for as long as it takes; so each id is put in its
+//! place when it comes. Chunks bound what one insertion has to move.
+
+use std::cmp::Ordering;
+
+use smallvec::SmallVec;
+
+const CHUNK_MAX: usize = 512;
+
+/// A sorted sequence of ids. It does not know what they stand for: each call brings a comparison,
+/// which tells how the thing behind an id stands to the one that is looked for.
+#[derive(Debug)]
+pub(super) enum SortedIds {
+    /// The usual case by far: a family has a few series.
+    Few(SmallVec<[u32; 4]>),
+    /// Chunks of at most [`CHUNK_MAX`] ids, none of them empty.
+    Many(Vec<Vec<u32>>),
+}
+
+impl Default for SortedIds {
+    fn default() -> Self {
+        Self::Few(SmallVec::new())
+    }
+}
+
+impl SortedIds {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(ids) => ids.is_empty(),
+            Self::Many(chunks) => chunks.is_empty(),
+        }
+    }
+
+    /// Inserts `id`; `compare` tells how another id's key stands to that of `id`.
+    pub(super) fn insert(&mut self, id: u32, compare: impl Fn(u32) -> Ordering) {
+        match self {
+            Self::Few(ids) => {
+                let place = ids.partition_point(|other| compare(*other).is_lt());
+                ids.insert(place, id);
+                if ids.len() > CHUNK_MAX {
+                    *self = Self::Many(vec![ids.to_vec()]);
+                }
+            }
+            Self::Many(chunks) => {
+                let at = chunk_of(chunks, &compare);
+                let Some(chunk) = chunks.get_mut(at) else { return chunks.push(vec![id]) };
+                let place = chunk.partition_point(|other| compare(*other).is_lt());
+                chunk.insert(place, id);
+                if chunk.len() > CHUNK_MAX {
+                    let upper = chunk.split_off(chunk.len() / 2);
+                    chunks.insert(at + 1, upper);
+                }
+            }
+        }
+    }
+
+    /// Removes `id`, if it is there; `compare` as for [`SortedIds::insert`].
+    pub(super) fn remove(&mut self, id: u32, compare: impl Fn(u32) -> Ordering) {
+        match self {
+            Self::Few(ids) => {
+                let place = ids.partition_point(|other| compare(*other).is_lt());
+                if ids.get(place) == Some(&id) {
+                    ids.remove(place);
+                }
+            }
+            Self::Many(chunks) => {
+                let at = chunk_of(chunks, &compare);
+                let Some(chunk) = chunks.get_mut(at) else { return };
+                let place = chunk.partition_point(|other| compare(*other).is_lt());
+                if chunk.get(place) == Some(&id) {
+                    chunk.remove(place);
+                }
+                let length = chunk.len();
+                let next_length = chunks.get(at + 1).map_or(0, Vec::len);
+                if length == 0 {
+                    chunks.remove(at);
+                } else if length < CHUNK_MAX / 4 && next_length > 0 && length + next_length <= CHUNK_MAX / 2 {
+                    let next = chunks.remove(at + 1);
+                    chunks[at].extend(next);
+                }
+            }
+        }
+    }
+
+    /// The ids whose key is greater than the one that `compare` compares with, ascending.
+    ///
+    /// The comparison is not kept, so the caller may change things while it goes through the ids.
+    pub(super) fn after<'a>(
+        &'a self,
+        compare: &dyn Fn(u32) -> Ordering,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        let (first, rest): (&[u32], &[Vec<u32>]) = match self {
+            Self::Few(ids) => (ids, &[]),
+            Self::Many(chunks) => {
+                let at = chunk_of(chunks, compare);
+                let rest = chunks.get(at + 1..).unwrap_or_default();
+                (chunks.get(at).map_or(&[], Vec::as_slice), rest)
+            }
+        };
+        let place = first.partition_point(|id| compare(*id).is_le());
+        first.get(place..).unwrap_or_default().iter().chain(rest.iter().flatten()).copied()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Few(ids) if ids.spilled() => ids.capacity() * size_of::<u32>(),
+            Self::Few(_) => 0,
+            Self::Many(chunks) => chunks.len() * (size_of::<Vec<u32>>() + CHUNK_MAX * size_of::<u32>()),
+        }
+    }
+}
+
+/// The chunk in which the looked-for key has its place: the last one that begins below it.
+fn chunk_of(chunks: &[Vec<u32>], compare: impl Fn(u32) -> Ordering) -> usize {
+    chunks.partition_point(|chunk| chunk.first().is_some_and(|id| compare(*id).is_le())).saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Inserts, then removes, pseudo-random ids that are their own keys, beside a sorted `Vec`.
+    #[track_caller]
+    fn check(count: u32, keep: impl Fn(u32) -> bool) {
+        let mut sorted = SortedIds::default();
+        let ids: Vec<u32> = (0..count).map(|n| n.wrapping_mul(2_654_435_761)).collect();
+        ids.iter().for_each(|id| sorted.insert(*id, |other| other.cmp(id)));
+        ids.iter().filter(|id| !keep(**id)).for_each(|id| sorted.remove(*id, |other| other.cmp(id)));
+        let mut expected: Vec<u32> = ids.into_iter().filter(|id| keep(*id)).collect();
+        expected.sort_unstable();
+        assert_eq!(sorted.is_empty(), expected.is_empty());
+        for bound in
+            [0, 1, 1 << 20, 1 << 31, u32::MAX].into_iter().chain(expected.iter().step_by(97).copied())
+        {
+            let after: Vec<u32> = sorted.after(&|id| id.cmp(&bound)).collect();
+            assert!(after.iter().eq(expected.iter().filter(|id| **id > bound)), "after {bound}");
+        }
+    }
+
+    #[test]
+    fn few_and_many_ids_stay_sorted() {
+        check(0, |_| true);
+        check(5, |_| true);
+        check(512, |id| id % 3 > 0);
+        check(20_000, |_| true);
+    }
+
+    #[test]
+    fn removal_leaves_no_empty_chunk() {
+        check(20_000, |id| id > 1 << 31);
+        check(20_000, |id| id % 64 == 0);
+        check(20_000, |_| false);
+    }
+}

@@ -1,0 +1,128 @@
+//! Registry -> families and series in the order of the exposition, a part at a time.
+//!
+//! Between two parts the lock is released and anything may come or go; so a reader remembers the
+//! last name and key it saw, not a place.
+
+use super::histogram::Histogram;
+use super::series::Value;
+use super::summary::Quantile;
+use super::{FamilyKind, LabelsView, Registry};
+use crate::clock::Timestamp;
+
+/// Head of a family.
+#[derive(Clone, Copy, Debug)]
+pub struct FamilyView<'a> {
+    pub name: &'a str,
+    pub help: &'a str,
+    pub kind: FamilyKind,
+}
+
+/// The value of one series at the time of reading.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading<'a> {
+    Counter(f64),
+    Gauge(f64),
+    /// `values` has one entry per quantile; NaN if the window is empty.
+    Summary {
+        quantiles: &'a [Quantile],
+        values: &'a [f64],
+        sum: f64,
+        count: u64,
+    },
+    /// `counts` has one entry per bound and one for `+Inf`; they are not cumulative.
+    Histogram {
+        bounds: &'a [f64],
+        counts: &'a [u64],
+        sum: f64,
+    },
+}
+
+/// One series.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesView<'a> {
+    pub labels: LabelsView<'a>,
+    pub reading: Reading<'a>,
+}
+
+/// The place of a reader inside a family: after the series it saw last.
+#[derive(Debug, Default)]
+pub struct SeriesMark {
+    key: Vec<u8>,
+    vector: u32,
+}
+
+impl SeriesMark {
+    /// Back to before the first series. No key is empty.
+    pub fn reset(&mut self) {
+        self.key.clear();
+        self.vector = 0;
+    }
+}
+
+impl Registry {
+    /// The first family behind `name` that has series; from the beginning with `None`.
+    #[must_use]
+    pub fn family_after(&self, name: Option<&str>) -> Option<FamilyView<'_>> {
+        let order = |id: u32| match name {
+            Some(name) => (*self.families[id as usize].name).cmp(name),
+            None => std::cmp::Ordering::Greater,
+        };
+        let family = &self.families[self.family_order.after(&order).next()? as usize];
+        let help = self.helps.get(family.help as usize).map_or("", |help| help);
+        Some(FamilyView { name: &family.name, help, kind: family.kind })
+    }
+
+    /// Visits up to `series_max` series of family `name` behind `mark`, and moves `mark`. Returns
+    /// how many there were; fewer than `series_max` means that the family is at its end.
+    pub fn visit_series(
+        &mut self,
+        name: &str,
+        mark: &mut SeriesMark,
+        series_max: usize,
+        now: Timestamp,
+        mut visit: impl FnMut(SeriesView<'_>),
+    ) -> usize {
+        let Some(family) = self.family_named(name) else { return 0 };
+        let all = &mut self.slots.all;
+        let ids = {
+            let after = |id: u32| {
+                let series = &all[id as usize];
+                series.key.as_ref().cmp(&mark.key).then(series.vector.cmp(&mark.vector))
+            };
+            self.families[family as usize].series.after(&after).take(series_max)
+        };
+        let (mut visited, mut last) = (0, None);
+        let mut values = Vec::new();
+        for id in ids {
+            let Some(series) = all.get_mut(id as usize) else { continue };
+            let Some(vector) = self.vectors.get(series.vector as usize) else { continue };
+            let reading = match &mut series.value {
+                Value::Counter(counter) => Reading::Counter(counter.value()),
+                Value::Gauge(gauge) => Reading::Gauge(gauge.value),
+                Value::Summary(summary) => {
+                    let Some(plan) = self.summary_plans.get(vector.plan as usize) else { continue };
+                    values.clear();
+                    let before = summary.heap_bytes();
+                    summary.quantiles(plan, &mut self.space, now, &mut values);
+                    self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
+                    let (sum, count) = (summary.sum, summary.count);
+                    Reading::Summary { quantiles: &plan.quantiles, values: &values, sum, count }
+                }
+                Value::Histogram(histogram) => {
+                    let Some(bounds) = self.bucket_bounds.get(vector.plan as usize) else { continue };
+                    let Histogram { counts, sum } = &**histogram;
+                    Reading::Histogram { bounds, counts, sum: *sum }
+                }
+                Value::Vacant => continue,
+            };
+            visit(SeriesView { labels: LabelsView { names: &vector.names, key: &series.key }, reading });
+            (visited, last) = (visited + 1, Some(id));
+        }
+        if let Some(series) = last.and_then(|id| all.get(id as usize)) {
+            mark.key.clear();
+            mark.key.extend_from_slice(&series.key);
+            mark.vector = series.vector;
+        }
+        visited
+    }
+}

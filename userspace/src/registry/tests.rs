@@ -1,0 +1,165 @@
+//! Which series exist, which are refused, and when they go.
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000_000);
+
+/// A registry and what tests ask of it.
+struct Fixture {
+    registry: Registry,
+    summary: SummaryOptions,
+    histogram: HistogramOptions,
+}
+
+impl Fixture {
+    fn new(config: RegistryConfig) -> Self {
+        let (summary, histogram) = (SummaryOptions::default(), HistogramOptions::default());
+        Self { registry: Registry::new(config), summary, histogram }
+    }
+
+    fn resolve(
+        &mut self,
+        kind: FamilyKind,
+        family: &str,
+        labels: &[(&str, &str)],
+        ttl: Option<Duration>,
+    ) -> Result<SeriesId, Refusal> {
+        let (summary, histogram) = (&self.summary, &self.histogram);
+        let request = SeriesRequest { family, kind, labels, help: "h", ttl, summary, histogram };
+        self.registry.resolve(&request, NOW)
+    }
+}
+
+/// Resolves unlabelled series in order; each is taken or refused as it says.
+#[track_caller]
+fn check(requests: &[(FamilyKind, &str, Result<(), Refusal>)]) {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    fixture.registry.reserve(["rotameter_lines_total", "scrape_seconds"]);
+    for (kind, family, expected) in requests {
+        let outcome = fixture.resolve(*kind, family, &[], None).map(|_| ());
+        assert_eq!(outcome, *expected, "{kind:?} {family}");
+    }
+}
+
+use FamilyKind::{Counter as C, Gauge as G, Histogram as H, Summary as S};
+
+#[test]
+fn a_name_is_bound_to_its_first_type() {
+    check(&[(C, "x", Ok(())), (G, "x", Err(Refusal::TypeConflict)), (C, "x", Ok(()))]);
+    check(&[(S, "x", Ok(())), (H, "x", Err(Refusal::TypeConflict))]);
+}
+
+#[test]
+fn counters_and_gauges_give_way_to_a_base_that_is_no_counter() {
+    check(&[(G, "queue", Ok(())), (G, "queue_count", Err(Refusal::SuffixConflict))]);
+    check(&[(S, "x", Ok(())), (C, "x_bucket", Err(Refusal::SuffixConflict))]);
+    check(&[(C, "x", Ok(())), (C, "x_sum", Ok(())), (G, "x_count", Ok(()))]);
+    check(&[(G, "queue_count", Ok(())), (G, "queue", Ok(()))]);
+}
+
+#[test]
+fn observers_never_share_sample_names() {
+    for kind in [S, H] {
+        check(&[(C, "x_sum", Ok(())), (kind, "x", Err(Refusal::SuffixConflict))]);
+        for other in [S, H] {
+            check(&[(kind, "x", Ok(())), (other, "x_sum", Err(Refusal::SuffixConflict))]);
+            check(&[(kind, "x_count", Ok(())), (other, "x", Err(Refusal::SuffixConflict))]);
+        }
+    }
+    check(&[(S, "x", Ok(())), (S, "x_bucket", Ok(()))]);
+    check(&[(H, "x", Ok(())), (S, "x_bucket", Err(Refusal::SuffixConflict))]);
+}
+
+#[test]
+fn our_own_names_are_ours() {
+    check(&[
+        (C, "rotameter_lines_total", Err(Refusal::ReservedName)),
+        (C, "scrape_seconds_sum", Err(Refusal::ReservedName)),
+        (C, "rotameter_lines", Ok(())),
+    ]);
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    fixture.registry.reserve(["x_count"]);
+    assert_eq!(fixture.resolve(S, "x", &[], None), Err(Refusal::ReservedName));
+}
+
+#[test]
+fn a_name_that_is_none_is_refused() {
+    check(&[(C, "", Err(Refusal::EmptyName)), (C, "a b", Err(Refusal::InvalidName))]);
+    check(&[(C, "1a", Err(Refusal::InvalidName)), (C, "a:b", Ok(()))]);
+}
+
+#[test]
+fn labels_in_any_order_name_one_series() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    let one = fixture.resolve(C, "x", &[("a", "1"), ("b", "2")], None).unwrap();
+    assert_eq!(fixture.resolve(C, "x", &[("b", "2"), ("a", "1")], None), Ok(one));
+    let others: [&[(&str, &str)]; 4] = [&[("a", "2"), ("b", "1")], &[("a", "1")], &[("b", "1")], &[]];
+    for labels in others {
+        assert_ne!(fixture.resolve(C, "x", labels, None), Ok(one));
+    }
+    let stats = fixture.registry.stats();
+    assert_eq!((stats.series, stats.families, stats.vectors(C)), (5, 1, 4));
+}
+
+#[test]
+fn budgets_refuse_and_leave_what_is_there() {
+    let mut fixture = Fixture::new(RegistryConfig { series_max: 2, vectors_max: 3 });
+    let ttl = Some(Duration::from_secs(1));
+    let first = fixture.resolve(C, "a", &[], ttl).unwrap();
+    fixture.resolve(C, "b", &[], ttl).unwrap();
+    assert_eq!(fixture.resolve(C, "c", &[], ttl), Err(Refusal::SeriesLimit));
+    assert_eq!(fixture.resolve(C, "a", &[], ttl), Ok(first));
+    fixture.registry.expire(NOW.after(Duration::from_secs(2)));
+    fixture.resolve(C, "c", &[], ttl).unwrap();
+    assert_eq!(fixture.resolve(C, "d", &[], ttl), Err(Refusal::VectorLimit));
+}
+
+#[test]
+fn an_idle_series_expires_and_its_name_stays_bound() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    let ttl = Some(Duration::from_secs(10));
+    let later = |seconds| NOW.after(Duration::from_secs(seconds));
+    let idle = fixture.resolve(C, "x", &[("a", "1")], ttl).unwrap();
+    let busy = fixture.resolve(C, "x", &[("a", "2")], ttl).unwrap();
+    let stays = fixture.resolve(C, "y", &[], None).unwrap();
+    fixture.registry.add(busy, 5.0, later(8)).unwrap();
+    assert_eq!(fixture.registry.expire(later(10)).series, 0, "the last moment belongs to it");
+    assert_eq!(fixture.registry.expire(later(11)), Expired { series: 1, more: false });
+    assert_eq!(fixture.registry.add(idle, 1.0, later(11)), Err(Stale));
+    assert_eq!(fixture.registry.add(busy, 1.0, later(12)), Ok(()));
+    assert_eq!(fixture.registry.expire(later(100)).series, 1);
+    assert_eq!(fixture.registry.add(stays, 1.0, later(100)), Ok(()));
+    assert_eq!(fixture.resolve(G, "x", &[("a", "1")], ttl), Err(Refusal::TypeConflict));
+    assert_ne!(fixture.resolve(C, "x", &[("a", "1")], ttl), Ok(idle));
+    assert_eq!(fixture.registry.stats().vectors(C), 2);
+}
+
+#[test]
+fn expiry_is_done_in_portions_and_leaves_nothing() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    let empty = fixture.registry.stats();
+    for n in 0..10_000_u32 {
+        fixture.resolve(C, "x", &[("n", &n.to_string())], Some(Duration::from_secs(1))).unwrap();
+    }
+    let (mut calls, mut removed, now) = (0, 0, NOW.after(Duration::from_secs(2)));
+    loop {
+        let expired = fixture.registry.expire(now);
+        (calls, removed) = (calls + 1, removed + expired.series);
+        if !expired.more {
+            break;
+        }
+    }
+    assert_eq!((calls, removed), (3, 10_000));
+    assert_eq!(fixture.registry.stats().series, empty.series);
+    assert!(fixture.registry.family_after(None).is_none());
+    assert_eq!(fixture.registry.owned_bytes, "x".len() + "n".len());
+}
+
+#[test]
+fn a_wrong_verb_is_refused() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    let gauge = fixture.resolve(G, "g", &[], None).unwrap();
+    assert_eq!(fixture.registry.add(gauge, 1.0, NOW), Err(Stale));
+    assert_eq!(fixture.registry.observe(gauge, 1.0, 1, NOW), Err(Stale));
+    assert_eq!(fixture.registry.set(gauge, 1.0, NOW, NOW), Ok(SetOutcome::Applied));
+}
