@@ -46,7 +46,11 @@ fn exact(read: &Read) -> String {
 
 #[track_caller]
 fn check(parser: &mut Parser, line: &[u8]) {
-    assert_eq!(exact(&parsed(parser, line)), exact(&read(line)), "{}", line.escape_ascii());
+    let (parsed, read) = (parsed(parser, line), read(line));
+    // Text only for the few that hold a NaN: writing it takes most of the time otherwise.
+    if parsed != read {
+        assert_eq!(exact(&parsed), exact(&read), "{}", line.escape_ascii());
+    }
 }
 
 #[test]
