@@ -1,1 +1,7 @@
 //! Tests that cross crates: kernel, network namespaces, recorded traffic.
+
+pub mod corpus;
+pub mod reference;
+
+#[cfg(test)]
+mod parser;

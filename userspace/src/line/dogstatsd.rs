@@ -46,7 +46,7 @@ pub(super) fn too_many(fields: Option<&str>) -> bool {
 /// Reads the fields after the type in their order, and appends their tags to `tags`.
 pub(super) fn parse<'a>(fields: &'a str, dialects: Dialects, tags: &mut TagList<'a, '_>) -> Fields {
     let mut parsed = Fields::default();
-    if fields.split('|').any(str::is_empty) {
+    if has_empty(fields.as_bytes()) {
         parsed.error = Some(LineError::MalformedComponent);
         return parsed;
     }
@@ -72,6 +72,13 @@ pub(super) fn parse<'a>(fields: &'a str, dialects: Dialects, tags: &mut TagList<
         }
     }
     parsed
+}
+
+/// Whether one of the `fields` is empty.
+fn has_empty(fields: &[u8]) -> bool {
+    fields.is_empty()
+        || fields.starts_with(b"|")
+        || memchr::memchr_iter(b'|', fields).any(|at| matches!(fields.get(at + 1), None | Some(b'|')))
 }
 
 impl Fields {

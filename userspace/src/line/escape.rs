@@ -24,7 +24,8 @@ pub fn escape_name(name: &str, out: &mut String) {
 #[must_use]
 pub fn is_escaped(name: &str) -> bool {
     let bytes = name.as_bytes();
-    !bytes.first().is_some_and(u8::is_ascii_digit) && bytes.iter().all(|&byte| is_plain(char::from(byte)))
+    !bytes.first().is_some_and(u8::is_ascii_digit)
+        && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_plain(character: char) -> bool {

@@ -73,13 +73,15 @@ impl Parser {
             let fields = suffix_parts.fields.map(|fields| dogstatsd::parse(fields, dialects, &mut tags));
             let fields = fields.unwrap_or_default();
             let alone = !packed && head.tag_errors == 0;
-            let tags = tags.resolve();
+            let mut resolved = Resolved::new();
+            tags.resolve_into(&mut resolved);
             for value in values.split(':') {
-                samples.read(value, &suffix_parts, &fields, &tags, alone);
+                samples.read(value, &suffix_parts, &fields, &resolved, alone);
             }
         } else {
             // Without a tag section, and parted at each `:`, no sample can bring tags of its own.
-            let head_tags = tags.resolve();
+            let mut head_tags = Resolved::new();
+            tags.resolve_into(&mut head_tags);
             for text in rest.split(':') {
                 let Some((value, suffix)) = cut(text, b'|') else {
                     samples.refuse(LineError::MalformedComponent);
@@ -128,7 +130,14 @@ impl<S: FnMut(Event<'_>)> Samples<'_, S> {
     }
 
     /// Reads one sample; `alone` says that nothing else of its line gave a sample or an error.
-    fn read(&mut self, value: &str, suffix: &Suffix<'_>, fields: &Fields, tags: &Resolved<'_>, alone: bool) {
+    fn read(
+        &mut self,
+        value: &str,
+        suffix: &Suffix<'_>,
+        fields: &Fields,
+        tags: &[(&str, &str)],
+        alone: bool,
+    ) {
         if suffix.too_many_parts {
             return self.refuse(LineError::MalformedComponent);
         }
