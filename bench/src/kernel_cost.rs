@@ -4,9 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
 use aya::programs::{TestRun as _, TestRunOptions};
-use ingest_ebpf::{
-    layout::{ListenEntry, ListenKey, NetworkV4, NetworkV6, OPERATION_ADD, address_words},
-};
+use ingest_ebpf::layout::{ListenEntry, ListenKey, NetworkV4, NetworkV6, OPERATION_ADD, address_words};
 use rotameter::kernel::{
     identities::identity_of,
     object::{LoadOptions, Object, Shared, Sizes},
@@ -75,8 +73,13 @@ fn network_v4(address: &str, bits: u32) -> NetworkV4 {
 ///
 /// If the line has no identity or the table is full.
 pub fn promote(object: &mut Object, line: &[u8], slot: u32) -> anyhow::Result<()> {
-    let identity = identity_of(line, object.tables.seed).with_context(|| format!("{}: no identity", line.escape_ascii()))?;
-    object.tables.identities.insert(&identity, slot, OPERATION_ADD).map_err(|refused| anyhow::anyhow!("{refused:?}"))
+    let identity = identity_of(line, object.tables.seed)
+        .with_context(|| format!("{}: no identity", line.escape_ascii()))?;
+    object
+        .tables
+        .identities
+        .insert(&identity, slot, OPERATION_ADD)
+        .map_err(|refused| anyhow::anyhow!("{refused:?}"))
 }
 
 /// Runs every case `runs` times with `repeat` frames each.

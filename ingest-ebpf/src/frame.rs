@@ -6,9 +6,7 @@
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
 use ingest_ebpf::{
     checksum::{fold, halves, payload_sum},
-    layout::{
-        ALLOWED_NETWORKS_MAX, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
-    },
+    layout::{ALLOWED_NETWORKS_MAX, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX},
     verdict::Verdict,
 };
 
@@ -52,7 +50,13 @@ pub fn payload(ctx: &XdpContext, scratch: &mut Scratch) -> Result<usize, Verdict
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, frame: &Frame, ip: usize, vlan: u16, scratch: &mut Scratch) -> Result<usize, Verdict> {
+fn ipv4(
+    ctx: &XdpContext,
+    frame: &Frame,
+    ip: usize,
+    vlan: u16,
+    scratch: &mut Scratch,
+) -> Result<usize, Verdict> {
     if !frame.has(ip + IPV4_BYTES + UDP_BYTES) {
         return Err(Verdict::OtherTraffic);
     }
@@ -100,7 +104,13 @@ fn ipv4(ctx: &XdpContext, frame: &Frame, ip: usize, vlan: u16, scratch: &mut Scr
 }
 
 #[inline(always)]
-fn ipv6(ctx: &XdpContext, frame: &Frame, ip: usize, vlan: u16, scratch: &mut Scratch) -> Result<usize, Verdict> {
+fn ipv6(
+    ctx: &XdpContext,
+    frame: &Frame,
+    ip: usize,
+    vlan: u16,
+    scratch: &mut Scratch,
+) -> Result<usize, Verdict> {
     if !frame.has(ip + IPV6_BYTES + UDP_BYTES) {
         return Err(Verdict::OtherTraffic);
     }
@@ -129,10 +139,7 @@ fn ipv6(ctx: &XdpContext, frame: &Frame, ip: usize, vlan: u16, scratch: &mut Scr
     if frame.at::<u8>(ip + 7) == 0 {
         return Err(Verdict::TtlZero);
     }
-    let addresses = halves(source[0])
-        + halves(source[1])
-        + halves(destination[0])
-        + halves(destination[1]);
+    let addresses = halves(source[0]) + halves(source[1]) + halves(destination[0]) + halves(destination[1]);
     let payload = load(ctx, frame, udp, length, scratch)?;
     let checksum: u16 = frame.at(udp + 6);
     if checksum == 0 {
@@ -224,7 +231,13 @@ fn allowed_v6(source: [u64; 2]) -> bool {
 
 /// Copies the payload of a UDP datagram of `length` bytes (its header included) and terminates it.
 #[inline(always)]
-fn load(ctx: &XdpContext, frame: &Frame, udp: usize, length: usize, scratch: &mut Scratch) -> Result<usize, Verdict> {
+fn load(
+    ctx: &XdpContext,
+    frame: &Frame,
+    udp: usize,
+    length: usize,
+    scratch: &mut Scratch,
+) -> Result<usize, Verdict> {
     if length < UDP_BYTES {
         return Err(Verdict::BadLength);
     }

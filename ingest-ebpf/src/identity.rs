@@ -126,12 +126,7 @@ pub fn split_line(
     #[expect(clippy::cast_possible_truncation, reason = "both are at most 8 * IDENTITY_WORDS_MAX")]
     let shape = ((head_bytes as u32) << 16) | tail_bytes as u32;
     identity.shape = shape;
-    Ok(Line {
-        value,
-        hash: hash_end(hash, shape),
-        next: if newline { at_end + 1 } else { at_end },
-        newline,
-    })
+    Ok(Line { value, hash: hash_end(hash, shape), next: if newline { at_end + 1 } else { at_end }, newline })
 }
 
 /// Head up to the first `:`: its length, and the hash so far.
@@ -387,9 +382,35 @@ mod tests {
     #[test]
     fn what_is_not_plain_digits_has_no_identity() {
         for line in [
-            "", "a", "a:", ":1|c", "a:|c", "a:1", "a:-1|c", "a:+1|g", "a:1.5|ms", "a:1e3|c", "a:1:2|ms", "a:1|c\r",
-            "a:1|c\0", "a\0:1|c", "a:1 |c", "a: 1|c", "a:1234567890123456|c", "a:1|c\u{7f}", "é:1|c", "a:1|c|#k:é",
-            "a\n:1|c", "\n", "a:1\n|c", "a:0x1|c", "a:1_0|c", "a:１|c", "a:12345678x|c", "a:1234567890x|c", "a:12345678",
+            "",
+            "a",
+            "a:",
+            ":1|c",
+            "a:|c",
+            "a:1",
+            "a:-1|c",
+            "a:+1|g",
+            "a:1.5|ms",
+            "a:1e3|c",
+            "a:1:2|ms",
+            "a:1|c\r",
+            "a:1|c\0",
+            "a\0:1|c",
+            "a:1 |c",
+            "a: 1|c",
+            "a:1234567890123456|c",
+            "a:1|c\u{7f}",
+            "é:1|c",
+            "a:1|c|#k:é",
+            "a\n:1|c",
+            "\n",
+            "a:1\n|c",
+            "a:0x1|c",
+            "a:1_0|c",
+            "a:１|c",
+            "a:12345678x|c",
+            "a:1234567890x|c",
+            "a:12345678",
         ] {
             assert_eq!(split(line.as_bytes()).map(|(l, _)| l), Err(NoIdentity::Odd), "{line:?}");
         }

@@ -8,7 +8,8 @@ use aya_log_ebpf::warn;
 use ingest_ebpf::{
     identity::{NoIdentity, split_line},
     layout::{
-        BUCKET_PLACES, LINES_MAX, OPERATION_ADD, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, SLOT_VALUE_MAX, TAG_MASK, tag,
+        BUCKET_PLACES, LINES_MAX, OPERATION_ADD, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, SLOT_VALUE_MAX,
+        TAG_MASK, tag,
     },
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
@@ -161,7 +162,13 @@ const RING_FULL_LOG_EVERY: u64 = 1 << 20;
 
 /// Copies the whole datagram into this CPU's ring.
 #[inline(always)]
-fn ring<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length: usize, reason: Verdict) -> Verdict {
+fn ring<C: EbpfContext>(
+    ctx: &C,
+    door: Door,
+    scratch: &mut Scratch,
+    length: usize,
+    reason: Verdict,
+) -> Verdict {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let Some(ring) = RINGS.get(cpu) else { return Verdict::NoRing };

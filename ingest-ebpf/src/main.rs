@@ -4,7 +4,10 @@
 #![no_main]
 // Everything here is reached through the two programs; the binary exports nothing to Rust code.
 #![allow(unreachable_pub, reason = "a binary's modules export to each other only")]
-#![allow(clippy::cast_possible_truncation, reason = "the kernel's 32-bit lengths and indices, each bounded by a check")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the kernel's 32-bit lengths and indices, each bounded by a check"
+)]
 
 mod frame;
 mod ingest;

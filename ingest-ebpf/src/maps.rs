@@ -10,7 +10,9 @@ use aya_ebpf::{
 };
 use ingest_ebpf::{
     identity::Identity,
-    layout::{Bucket, IdentityEntry, LINES_MAX, ListenEntry, ListenKey, Payload, RecordHeader, Settings, Slot},
+    layout::{
+        Bucket, IdentityEntry, LINES_MAX, ListenEntry, ListenKey, Payload, RecordHeader, Settings, Slot,
+    },
 };
 
 /// Settings, written into the read-only data before loading.

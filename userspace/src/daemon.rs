@@ -55,8 +55,15 @@ pub struct App {
 
 /// The kernel side, or why there is none.
 enum Kernel {
-    Loaded { doors: Box<Doors>, tables: Arc<Tables>, rings: Vec<Ring>, interfaces: Option<watch::Receiver<Vec<Interface>>> },
-    Shut { why: String },
+    Loaded {
+        doors: Box<Doors>,
+        tables: Arc<Tables>,
+        rings: Vec<Ring>,
+        interfaces: Option<watch::Receiver<Vec<Interface>>>,
+    },
+    Shut {
+        why: String,
+    },
 }
 
 impl App {
@@ -66,11 +73,10 @@ impl App {
     ///
     /// An address cannot be had; or, with `--ebpf=required`, the kernel side cannot.
     pub async fn build(config: &Config) -> anyhow::Result<Self> {
-        let options = UdpOptions {
-            receive_buffer_bytes: config.statsd.receive_buffer_bytes,
-            timestamps: false,
-        };
-        let udp = config.statsd.udp.as_ref().map(|address| UdpListener::bind(address, options)).transpose()?;
+        let options =
+            UdpOptions { receive_buffer_bytes: config.statsd.receive_buffer_bytes, timestamps: false };
+        let udp =
+            config.statsd.udp.as_ref().map(|address| UdpListener::bind(address, options)).transpose()?;
         let tcp = config.statsd.tcp.as_ref();
         let tcp = tcp.map(|address| TcpListener::bind(address, tcp::CONNECTIONS_MAX)).transpose()?;
         let web = WebServer::bind(&config.web.address)?;
@@ -124,7 +130,8 @@ impl App {
         });
         daemon.reserve_names();
 
-        let drainer = Drainer::start(Arc::clone(&pipeline), config.promotion.interval).context("starting the drain thread")?;
+        let drainer = Drainer::start(Arc::clone(&pipeline), config.promotion.interval)
+            .context("starting the drain thread")?;
         let reader = match &udp {
             Some(udp) => Some(udp.start(Arc::clone(&daemon) as _).context("starting the UDP reader")?),
             None => None,
@@ -204,8 +211,7 @@ async fn load(config: &Config, sockets: Vec<SocketAddr>) -> anyhow::Result<Kerne
     let tables = Arc::clone(&object.tables);
     let rings = std::mem::take(&mut object.rings);
     let doors = Doors::new(object, config.xdp.interfaces.clone(), sockets)?;
-    let interfaces =
-        if config.xdp.interfaces.is_empty() { None } else { Some(interfaces::follow().await?) };
+    let interfaces = if config.xdp.interfaces.is_empty() { None } else { Some(interfaces::follow().await?) };
     Ok(Kernel::Loaded { doors: Box::new(doors), tables, rings, interfaces })
 }
 
@@ -221,7 +227,10 @@ fn allowed(sources: &[Cidr]) -> (Vec<NetworkV4>, Vec<NetworkV6>) {
             }
             std::net::IpAddr::V6(address) => {
                 let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-                v6.push(NetworkV6 { address: address_words(address.octets()), mask: address_words(mask.to_be_bytes()) });
+                v6.push(NetworkV6 {
+                    address: address_words(address.octets()),
+                    mask: address_words(mask.to_be_bytes()),
+                });
             }
         }
     }
@@ -296,7 +305,9 @@ impl Daemon {
             match doors.open_socket_filter(udp.as_ref(), udp.local_address()) {
                 Ok(()) => self.socket_filter_open.store(true, Ordering::Relaxed),
                 Err(error) if required => return Err(error).context("--ebpf=required"),
-                Err(error) => warn!(error = format!("{:#}", anyhow::Error::from(error)), "socket filter not attached"),
+                Err(error) => {
+                    warn!(error = format!("{:#}", anyhow::Error::from(error)), "socket filter not attached")
+                }
             }
         }
         let Some(interfaces) = interfaces else { return Ok(()) };
@@ -443,7 +454,8 @@ impl Pages for Daemon {
             promoted
                 .iter()
                 .map(|promoted| {
-                    let line = core.cache.entry(promoted.entry).map(|entry| entry.line("")).unwrap_or_default();
+                    let line =
+                        core.cache.entry(promoted.entry).map(|entry| entry.line("")).unwrap_or_default();
                     serde_json::json!({
                         "identity": String::from_utf8_lossy(&line),
                         "slot": promoted.slot,
@@ -481,7 +493,11 @@ impl Pages for Daemon {
             return rows;
         };
         let open = self.socket_filter_open.load(Ordering::Relaxed);
-        let why = if open { "on the UDP socket; needs CAP_BPF and CAP_NET_ADMIN" } else { "not attached; the log says why" };
+        let why = if open {
+            "on the UDP socket; needs CAP_BPF and CAP_NET_ADMIN"
+        } else {
+            "not attached; the log says why"
+        };
         rows.push(row("socket filter", open, why.to_owned()));
         let attached: Vec<&str> = doors.attached().collect();
         if !attached.is_empty() {
@@ -491,7 +507,9 @@ impl Pages for Daemon {
             rows.push(row("xdp", false, format!("{name}: {reason}")));
         }
         if attached.is_empty() && doors.refused().next().is_none() {
-            let why = doors.xdp_refused().unwrap_or("no interface is named, or none of that name is there (--xdp.interface)");
+            let why = doors
+                .xdp_refused()
+                .unwrap_or("no interface is named, or none of that name is there (--xdp.interface)");
             rows.push(row("xdp", false, why.to_owned()));
         }
         rows

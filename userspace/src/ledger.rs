@@ -155,7 +155,9 @@ impl Ledger {
     /// The right side of the events' sum: what became of them.
     #[must_use]
     pub fn events_accounted(&self) -> u64 {
-        self.recorded.iter().sum::<u64>() + self.errors.iter().sum::<u64>() + self.refused.values().sum::<u64>()
+        self.recorded.iter().sum::<u64>()
+            + self.errors.iter().sum::<u64>()
+            + self.refused.values().sum::<u64>()
     }
 
     /// Whether the userspace sums hold; the message names the first that does not.

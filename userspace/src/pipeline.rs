@@ -26,8 +26,8 @@ use crate::{
     line::{Dialects, Event, EventKind, Parser, Tally, escape::escape_name, lines, number, split_value},
     mapper::cache::{Action, EntryIndex, Recipe, RecipeCache},
     registry::{
-        FamilyKind, HistogramOptions, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome, Stale,
-        SummaryOptions,
+        FamilyKind, HistogramOptions, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome,
+        Stale, SummaryOptions,
     },
 };
 
@@ -383,7 +383,12 @@ impl Core {
         }
     }
 
-    fn series(&mut self, kind: FamilyKind, labels: &[(&str, &str)], now: Timestamp) -> Result<SeriesId, Refusal> {
+    fn series(
+        &mut self,
+        kind: FamilyKind,
+        labels: &[(&str, &str)],
+        now: Timestamp,
+    ) -> Result<SeriesId, Refusal> {
         let request = SeriesRequest {
             family: &self.name,
             kind,
@@ -493,7 +498,11 @@ fn exact_unit(divisor: f64) -> Option<u64> {
     if !(1.0..=1_000_000.0).contains(&unit) || divisor.mul_add(unit, -1.0).abs() > 2.0_f64.powi(-54) {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a million, checked above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and a million, checked above"
+    )]
     let unit = unit as u64;
     Some(unit)
 }

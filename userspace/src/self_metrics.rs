@@ -143,7 +143,8 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
     let counted = reading.kernel.as_ref().map_or(0, |kernel| {
         Door::ALL.into_iter().map(|door| kernel.counters.datagrams(door, Verdict::Counted)).sum()
     });
-    let udp: u64 = [Transport::Xdp, Transport::SocketFilter, Transport::Udp].map(|t| ledger.datagrams(t)).iter().sum();
+    let udp: u64 =
+        [Transport::Xdp, Transport::SocketFilter, Transport::Udp].map(|t| ledger.datagrams(t)).iter().sum();
     out.counter(
         "statsd_exporter_udp_packets_total",
         "The total number of StatsD packets received over UDP.",
@@ -175,8 +176,16 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
         reading.sockets.tcp_too_long_lines,
     );
     let empty = reading.kernel.as_ref().map_or(0, |kernel| kernel.counters.empty_lines());
-    out.counter("statsd_exporter_lines_total", "The total number of StatsD lines received.", tally.lines + empty);
-    out.counter("statsd_exporter_samples_total", "The total number of StatsD samples received.", tally.samples);
+    out.counter(
+        "statsd_exporter_lines_total",
+        "The total number of StatsD lines received.",
+        tally.lines + empty,
+    );
+    out.counter(
+        "statsd_exporter_samples_total",
+        "The total number of StatsD samples received.",
+        tally.samples,
+    );
     let errors = LineError::ALL.map(|error| (label("reason", error.reason()), tally.error(error)));
     out.labelled(
         "statsd_exporter_sample_errors_total",
@@ -232,11 +241,7 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
     if !vectors.is_empty() {
         out.add(FamilyKind::Gauge, "statsd_exporter_metrics_total", "The total number of metrics.", vectors);
     }
-    out.gauge(
-        "statsd_exporter_loaded_mappings",
-        "The current number of configured metric mappings.",
-        0.0,
-    );
+    out.gauge("statsd_exporter_loaded_mappings", "The current number of configured metric mappings.", 0.0);
 }
 
 /// The ledger of datagrams: seen by a door, received by userspace, lost.
@@ -338,7 +343,11 @@ fn events(reading: &Reading<'_>, out: &mut Families) {
         ledger.outdated_gauges,
     );
     out.gauge("rotameter_series", "Series in the registry.", float(reading.registry.series as u64));
-    out.gauge("rotameter_families", "Metric families in the registry.", float(reading.registry.families as u64));
+    out.gauge(
+        "rotameter_families",
+        "Metric families in the registry.",
+        float(reading.registry.families as u64),
+    );
     out.gauge(
         "rotameter_registry_bytes",
         "Estimate of the memory that the registry takes.",
@@ -354,9 +363,10 @@ fn events(reading: &Reading<'_>, out: &mut Families) {
 }
 
 fn kernel(reading: &Reading<'_>, out: &mut Families) {
-    let doors = reading.kernel.as_ref().map_or((0, false), |kernel| {
-        (kernel.xdp_interfaces.len(), kernel.socket_filter_open)
-    });
+    let doors = reading
+        .kernel
+        .as_ref()
+        .map_or((0, false), |kernel| (kernel.xdp_interfaces.len(), kernel.socket_filter_open));
     out.add(
         FamilyKind::Gauge,
         "rotameter_door_open",

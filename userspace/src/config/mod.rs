@@ -234,7 +234,9 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
     let slots = flag("ebpf.slots", &cli.ebpf_slots, count)?;
     let identities = flag("ebpf.identities", &cli.ebpf_identities, |text| match count(text)? {
         n if n >= slots => Ok(n),
-        _ => Err(format!("each slot takes a place in the table, and --ebpf.slots is {slots}; lower that as well")),
+        _ => Err(format!(
+            "each slot takes a place in the table, and --ebpf.slots is {slots}; lower that as well"
+        )),
     })?;
     Ok(Ebpf { mode, ring_bytes, slots, identities })
 }
@@ -244,7 +246,9 @@ fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
         return flag("xdp.interface", "", |_| Err("at most 64 of them; a glob (eth*) stands for many"));
     }
     if cli.xdp_allow_source.len() > ALLOW_SOURCES_MAX {
-        return flag("xdp.allow-source", "", |_| Err("at most 16 ranges of each address family; join neighbouring ones"));
+        return flag("xdp.allow-source", "", |_| {
+            Err("at most 16 ranges of each address family; join neighbouring ones")
+        });
     }
     let interfaces = cli
         .xdp_interface

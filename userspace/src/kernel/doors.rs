@@ -34,7 +34,9 @@ pub enum DoorError {
     Xdp { interface: String, reason: String },
     #[error("attaching XDP: {0}")]
     NoXdp(String),
-    #[error("this kernel runs softirqs preemptibly (PREEMPT_RT), where two doors could count into one row at once")]
+    #[error(
+        "this kernel runs softirqs preemptibly (PREEMPT_RT), where two doors could count into one row at once"
+    )]
     RealTime,
 }
 
@@ -74,7 +76,11 @@ impl Doors {
     /// # Errors
     ///
     /// [`DoorError::RealTime`].
-    pub fn new(object: Object, globs: Vec<InterfaceGlob>, sockets: Vec<SocketAddr>) -> Result<Self, DoorError> {
+    pub fn new(
+        object: Object,
+        globs: Vec<InterfaceGlob>,
+        sockets: Vec<SocketAddr>,
+    ) -> Result<Self, DoorError> {
         if fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1") {
             return Err(DoorError::RealTime);
         }
@@ -134,7 +140,9 @@ impl Doors {
     pub fn missing(&self, interfaces: &[Interface]) -> Vec<DoorError> {
         self.globs
             .iter()
-            .filter(|glob| !glob.is_pattern() && !interfaces.iter().any(|interface| glob.matches(&interface.name)))
+            .filter(|glob| {
+                !glob.is_pattern() && !interfaces.iter().any(|interface| glob.matches(&interface.name))
+            })
             .map(|glob| DoorError::NoInterface(glob.as_str().to_owned()))
             .collect()
     }
@@ -159,7 +167,8 @@ impl Doors {
         }
         self.refused.retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
         for interface in interfaces {
-            let known = self.attached.contains_key(&interface.index) || self.refused.contains_key(&interface.index);
+            let known =
+                self.attached.contains_key(&interface.index) || self.refused.contains_key(&interface.index);
             if known || !wanted(interface, &self.globs) {
                 continue;
             }
@@ -188,7 +197,9 @@ impl Doors {
             return Err("the loopback device has no native XDP; the socket filter serves it".to_owned());
         }
         if interface.mac.is_none() {
-            return Err("it has no Ethernet address, so its frames are not what the program expects".to_owned());
+            return Err(
+                "it has no Ethernet address, so its frames are not what the program expects".to_owned()
+            );
         }
         let program = self.object.xdp().map_err(|error| error.to_string())?;
         let link = program
@@ -196,7 +207,9 @@ impl Doors {
             .and_then(|id| program.take_link(id))
             .map_err(|error| explain(&error, &interface.name))?;
         // Without a link of its own the program would outlive us; dropping the other kind detaches it.
-        FdLink::try_from(link).map_err(|_: LinkError| "this kernel has no BPF links for XDP (Linux 5.9 and later have)".to_owned())
+        FdLink::try_from(link).map_err(|_: LinkError| {
+            "this kernel has no BPF links for XDP (Linux 5.9 and later have)".to_owned()
+        })
     }
 
     fn update_listen_set(&mut self, interfaces: &[Interface]) {
@@ -271,7 +284,9 @@ type BTreeMapKeys = std::collections::HashMap<ListenKey, u32>;
 
 impl std::fmt::Debug for Doors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Doors").field("attached", &self.attached().collect::<Vec<_>>()).finish_non_exhaustive()
+        f.debug_struct("Doors")
+            .field("attached", &self.attached().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 
@@ -326,6 +341,9 @@ mod tests {
         let own: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         assert_eq!(addresses_of("[::]:9125".parse().unwrap(), &own), own);
         assert_eq!(addresses_of("0.0.0.0:9125".parse().unwrap(), &own), own[..1]);
-        assert_eq!(addresses_of("10.0.0.9:9125".parse().unwrap(), &own), ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses_of("10.0.0.9:9125".parse().unwrap(), &own),
+            ["10.0.0.9".parse::<IpAddr>().unwrap()]
+        );
     }
 }

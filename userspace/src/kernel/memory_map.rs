@@ -2,7 +2,10 @@
 //!
 //! aya has no mmap-able arrays, and a system call for each look-up would cost more than the drain.
 
-#![expect(unsafe_code, reason = "a memory map that the kernel writes to; each read is one aligned atomic load")]
+#![expect(
+    unsafe_code,
+    reason = "a memory map that the kernel writes to; each read is one aligned atomic load"
+)]
 
 use std::{
     io,

@@ -17,8 +17,8 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
     layout::{
-        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LAYOUT_VERSION, LISTEN_PORTS_MAX, ListenEntry, ListenKey, NetworkV4,
-        NetworkV6, RINGS_MAX, Settings,
+        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LAYOUT_VERSION, LISTEN_PORTS_MAX, ListenEntry,
+        ListenKey, NetworkV4, NetworkV6, RINGS_MAX, Settings,
     },
     verdict::COUNTERS_PER_CPU,
 };
@@ -92,7 +92,9 @@ pub enum ObjectError {
     MemoryMap { map: &'static str, source: io::Error },
     #[error("listening on {given} UDP ports; the kernel program knows at most {LISTEN_PORTS_MAX}")]
     ManyPorts { given: usize },
-    #[error("--xdp.allow-source names {given} networks of one address family; at most {ALLOWED_NETWORKS_MAX} are possible")]
+    #[error(
+        "--xdp.allow-source names {given} networks of one address family; at most {ALLOWED_NETWORKS_MAX} are possible"
+    )]
     ManyNetworks { given: usize },
     #[error("this machine has {0} possible CPUs, more than the kernel program provides for")]
     ManyCpus(usize),
@@ -166,14 +168,16 @@ impl Object {
         let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
         let mut rings = Vec::with_capacity(cpus);
         for cpu in 0..rows {
-            let ring = new_ring(options.sizes.ring_bytes).map_err(|source| ObjectError::Map { map: "RINGS", source })?;
+            let ring = new_ring(options.sizes.ring_bytes)
+                .map_err(|source| ObjectError::Map { map: "RINGS", source })?;
             outer.set(cpu, &ring, 0).map_err(|source| ObjectError::Map { map: "RINGS", source })?;
             let fd = own_fd(ring.fd().as_fd(), "RINGS")?;
             let ring = Ring::new(fd, options.sizes.ring_bytes as usize)
                 .map_err(|source| ObjectError::MemoryMap { map: "RINGS", source })?;
             rings.push(ring);
         }
-        let slots = array_fd(&mut ebpf, "SLOTS", |fd| MappedSlots::new(fd, cpus, options.sizes.slots as usize))?;
+        let slots =
+            array_fd(&mut ebpf, "SLOTS", |fd| MappedSlots::new(fd, cpus, options.sizes.slots as usize))?;
         let counters = array_fd(&mut ebpf, "COUNTERS", |fd| Counters::new(fd, cpus))?;
         let buckets = array_fd(&mut ebpf, "BUCKETS", |fd| {
             MemoryMap::new(fd, 0, mapped_bytes(options.sizes.buckets, size_of::<Bucket>()), true)
@@ -214,7 +218,8 @@ impl Object {
         match is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes) {
             Ok(true) => {}
             Ok(false) => {
-                self.xdp_refused = Some("this kernel lacks bpf_xdp_load_bytes (Linux 5.18 and later have it)".into());
+                self.xdp_refused =
+                    Some("this kernel lacks bpf_xdp_load_bytes (Linux 5.18 and later have it)".into());
                 return;
             }
             Err(error) => {
@@ -269,7 +274,10 @@ impl Object {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Object").field("cpus", &self.cpus).field("xdp_refused", &self.xdp_refused).finish_non_exhaustive()
+        f.debug_struct("Object")
+            .field("cpus", &self.cpus)
+            .field("xdp_refused", &self.xdp_refused)
+            .finish_non_exhaustive()
     }
 }
 

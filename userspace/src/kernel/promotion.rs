@@ -136,9 +136,8 @@ impl Promotion {
             promoted.quiet_ticks = if quiet { promoted.quiet_ticks + 1 } else { 0 };
         }
         let demote_after = self.options.demote_after_ticks;
-        let mut going: Vec<usize> = (0..self.promoted.len())
-            .filter(|at| self.promoted[*at].quiet_ticks >= demote_after)
-            .collect();
+        let mut going: Vec<usize> =
+            (0..self.promoted.len()).filter(|at| self.promoted[*at].quiet_ticks >= demote_after).collect();
         self.displace(candidates, &mut going);
         // From the back, so that `swap_remove` does not move what is still to go.
         going.sort_unstable();

@@ -71,7 +71,8 @@ impl Ring {
         let mut count = 0;
         while position != end && count < records_max {
             let at = self.data_offset + usize::try_from(position & self.mask).unwrap_or(0);
-            let header = self.producer.word(at / 8).map_or(u64::from(BUSY), |word| word.load(Ordering::Acquire));
+            let header =
+                self.producer.word(at / 8).map_or(u64::from(BUSY), |word| word.load(Ordering::Acquire));
             #[expect(clippy::cast_possible_truncation, reason = "the low half of the header is the length")]
             let length = header as u32;
             if length & BUSY != 0 {
@@ -150,7 +151,8 @@ mod tests {
     fn a_record_is_read_back_as_written() {
         let mut record = Vec::new();
         record.extend_from_slice(&77_u64.to_ne_bytes());
-        record.extend_from_slice(&"10.1.2.3".parse::<std::net::Ipv4Addr>().unwrap().to_ipv6_mapped().octets());
+        record
+            .extend_from_slice(&"10.1.2.3".parse::<std::net::Ipv4Addr>().unwrap().to_ipv6_mapped().octets());
         record.extend_from_slice(&4711_u16.to_ne_bytes());
         record.extend_from_slice(&5_u16.to_ne_bytes());
         record.extend_from_slice(&(Door::SocketFilter as u32).to_ne_bytes());

@@ -264,7 +264,10 @@ mod tests {
         insert(&mut cache, "a", 1);
         insert(&mut cache, "b", 2);
         insert(&mut cache, "a", 3);
-        assert_eq!((find(&mut cache, "a"), find(&mut cache, "b"), find(&mut cache, "c")), (Some(3), Some(2), None));
+        assert_eq!(
+            (find(&mut cache, "a"), find(&mut cache, "b"), find(&mut cache, "c")),
+            (Some(3), Some(2), None)
+        );
         let hash = cache.hash(b"a|", b"c");
         assert_eq!(cache.find(hash, b"a|", b"c"), None);
     }
