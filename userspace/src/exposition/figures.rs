@@ -91,6 +91,25 @@ fn counters() {
 
 #[test]
 #[ignore = "prints figures for a release build"]
+fn untagged_counters() {
+    let mut registry = Registry::new(RegistryConfig::default());
+    let (summary, histogram) = (&SummaryOptions::default(), &HistogramOptions::default());
+    let (kind, help, ttl, labels) = (FamilyKind::Counter, "help", None, &[][..]);
+    measure("untagged counter: create", 200_000, || {
+        for n in 0..200_000_u32 {
+            let scattered = n.wrapping_mul(2_654_435_761);
+            let family = &format!("airflow_local_task_job_task_exit_{}_dag_{scattered}_task", n % 100);
+            let request = SeriesRequest { family, kind, labels, help, ttl, summary, histogram };
+            registry.resolve(&request, NOW).unwrap();
+        }
+    });
+    let (mut out, mut longest) = (Vec::with_capacity(1 << 22), 0.0);
+    measure("untagged counter: scrape", 200_000, || scrape(&mut registry, &mut out, &mut longest));
+    println!("untagged counter: longest slice {longest:.0} us; estimate {:?}", registry.stats());
+}
+
+#[test]
+#[ignore = "prints figures for a release build"]
 fn summaries() {
     check(FamilyKind::Summary, 20_000, |registry, id, round| {
         registry.observe(id, f64::from(round) * 0.37, 1, NOW).unwrap();

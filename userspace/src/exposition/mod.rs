@@ -11,7 +11,7 @@ pub mod text;
 use std::cmp::Ordering;
 
 use crate::clock::Timestamp;
-use crate::registry::{FamilyKind, FamilyView, Registry, SeriesMark};
+use crate::registry::{FamilyId, FamilyKind, FamilyView, Registry, SeriesMark};
 
 /// One of the daemon's own metrics, counted before the scrape began.
 #[derive(Clone, Debug)]
@@ -31,30 +31,36 @@ pub enum Progress {
     Done,
 }
 
-/// One scrape in progress: what is already written, by name and key, so that families and series
+/// One scrape in progress: what is already written, by family and key, so that families and series
 /// may come and go between two steps.
 #[derive(Debug)]
 pub struct Cursor {
     /// Descending by name; the next one is at the end.
     own: Vec<OwnFamily>,
     /// The registry's family that was begun last, and whether there may be more of it.
-    family: Option<String>,
+    family: Option<FamilyId>,
     inside: bool,
     mark: SeriesMark,
+    /// The registry's next families, the nearest at the end; known only within one step.
+    upcoming: Vec<FamilyId>,
 }
 
-/// Families are cheaper than series but not free; own ones are written whole.
+/// What a family costs beside its series, so that a step over many small families is bounded too.
 const FAMILY_COST: usize = 1;
+
+/// How many families are looked up at once: finding the place is a search over all names.
+const UPCOMING_MAX: usize = 128;
 
 impl Cursor {
     #[must_use]
     pub fn new(mut own: Vec<OwnFamily>) -> Self {
+        own.retain(|family| !family.samples.is_empty());
         own.sort_by(|a, b| b.name.cmp(&a.name));
-        Self { own, family: None, inside: false, mark: SeriesMark::default() }
+        Self { own, family: None, inside: false, mark: SeriesMark::default(), upcoming: Vec::new() }
     }
 
-    /// Appends at most about `series_max` series to `out`. The caller locks the registry for each
-    /// call, and releases it in between.
+    /// Appends at most about `series_max` series to `out`; own families are written whole. The
+    /// caller locks the registry for each call, and releases it in between.
     pub fn write_slice(
         &mut self,
         registry: &mut Registry,
@@ -62,13 +68,19 @@ impl Cursor {
         series_max: usize,
         now: Timestamp,
     ) -> Progress {
+        // What was known of the registry's families may have changed since the last step.
+        self.upcoming.clear();
         let mut left = series_max.max(1);
         while left > 0 {
             if self.inside {
                 left -= self.write_family_part(registry, out, left, now);
                 continue;
             }
-            let next = registry.family_after(self.family.as_deref());
+            if self.upcoming.is_empty() {
+                registry.families_after(self.family, left.min(UPCOMING_MAX), &mut self.upcoming);
+                self.upcoming.reverse();
+            }
+            let next = self.upcoming.last().map(|id| registry.family(*id));
             let order = match (self.own.last(), next) {
                 (None, None) => return Progress::Done,
                 (Some(_), None) => Ordering::Less,
@@ -76,9 +88,7 @@ impl Cursor {
                 (Some(own), Some(next)) => own.name.as_str().cmp(next.name),
             };
             if let Some(next) = next.filter(|_| order.is_ge()) {
-                let family = self.family.get_or_insert_default();
-                family.clear();
-                family.push_str(next.name);
+                self.family = self.upcoming.pop();
                 self.mark.reset();
                 // Two families of one name are no valid exposition: our own goes first.
                 self.inside = order.is_gt();
@@ -105,9 +115,10 @@ impl Cursor {
         series_max: usize,
         now: Timestamp,
     ) -> usize {
-        let Some(name) = self.family.as_deref() else { return 0 };
-        let visit = |series: crate::registry::SeriesView<'_>| text::write_series(out, name, series);
-        let written = registry.visit_series(name, &mut self.mark, series_max, now, visit);
+        let Some(family) = self.family else { return 0 };
+        let written = registry.visit_series(family, &mut self.mark, series_max, now, |family, series| {
+            text::write_series(out, family.name, series);
+        });
         self.inside = written == series_max;
         // The end of a family costs one as well, so that each turn of the caller's loop does.
         if self.inside { written } else { (written + FAMILY_COST).min(series_max) }
@@ -115,9 +126,6 @@ impl Cursor {
 }
 
 fn write_own(out: &mut Vec<u8>, own: &OwnFamily) {
-    if own.samples.is_empty() {
-        return;
-    }
     text::write_family(out, FamilyView { name: &own.name, help: &own.help, kind: own.kind });
     for (labels, value) in &own.samples {
         text::write_encoded_sample(out, &own.name, labels, *value);

@@ -81,14 +81,29 @@ pub struct LabelsView<'a> {
 }
 
 impl<'a> LabelsView<'a> {
-    /// Names with values; the values are valid UTF-8, as they came.
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        // An empty list of names splits into one empty name, and the count is the key's.
-        let (count, values) = self.key.split_at_checked(2).unwrap_or_default();
+    /// Names with values; both are valid UTF-8, the values as they came.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let (count, mut values) = self.key.split_at_checked(2).unwrap_or_default();
+        // An empty list of names would split into one empty name, so the count is the key's.
         let count = count.iter().fold(0, |count, byte| count << 8 | usize::from(*byte));
-        let names = self.names.split(char::from(SEPARATOR));
-        names.zip(values.split(|byte| *byte == SEPARATOR)).take(count)
+        let mut names = self.names.as_bytes();
+        (0..count).map(move |_| (next_part(&mut names), next_part(&mut values)))
     }
+
+    /// All values with separators between them, to look for a byte in all of them at once.
+    #[must_use]
+    pub fn joined_values(self) -> &'a [u8] {
+        self.key.get(2..).unwrap_or_default()
+    }
+}
+
+/// Cuts the first part off `joined`.
+#[inline]
+fn next_part<'a>(joined: &mut &'a [u8]) -> &'a [u8] {
+    let end = memchr::memchr(SEPARATOR, joined).unwrap_or(joined.len());
+    let (part, rest) = joined.split_at_checked(end).unwrap_or_default();
+    *joined = rest.get(1..).unwrap_or_default();
+    part
 }
 
 #[cfg(test)]
@@ -100,7 +115,8 @@ mod tests {
         let mut joined = JoinedLabels::default();
         let outcome = joined.join(kind, labels);
         let view = LabelsView { names: &joined.names, key: &joined.key };
-        let split: Vec<_> = view.iter().map(|(name, value)| (name, str::from_utf8(value).unwrap())).collect();
+        let text = |bytes| str::from_utf8(bytes).unwrap();
+        let split: Vec<_> = view.iter().map(|(name, value)| (text(name), text(value))).collect();
         assert_eq!(outcome.map(|()| split.as_slice()), expected);
     }
 

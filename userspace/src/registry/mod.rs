@@ -28,7 +28,7 @@ pub use family::FamilyKind;
 pub use gauge::SetOutcome;
 pub use histogram::HistogramOptions;
 pub use labels::LabelsView;
-pub use read::{FamilyView, Reading, SeriesMark, SeriesView};
+pub use read::{FamilyId, FamilyView, Reading, SeriesMark, SeriesView};
 pub use refusal::{Refusal, Stale};
 pub use series::SeriesId;
 pub use stats::Stats;
