@@ -121,7 +121,7 @@ impl Pipeline {
     pub fn tick(&self, window: Duration) -> io::Result<()> {
         let now = Timestamp::now();
         let mut core = self.core.lock();
-        core.registry.expire(now);
+        while core.registry.expire(now).more {}
         let Some(tables) = &self.tables else { return Ok(()) };
         core.drain_slots(tables, now);
         let candidates = core.candidates(tables.seed, window.as_secs_f64().max(1e-3));

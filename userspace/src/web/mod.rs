@@ -1,7 +1,6 @@
 //! HTTP request -> page.
 
 mod encoding;
-mod gzip;
 mod landing;
 mod server;
 
@@ -104,7 +103,7 @@ impl Site {
         let written = tokio::task::spawn_blocking(move || {
             let mut text = Vec::new();
             pages.exposition(&mut text);
-            let bytes = if compressed { gzip::gzip(&text) } else { text };
+            let bytes = if compressed { crate::exposition::gzip::gzip(&text) } else { text };
             drop(writing);
             Unsent { bytes, _permit: unsent }
         });
