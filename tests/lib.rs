@@ -5,3 +5,6 @@ pub mod reference;
 
 #[cfg(test)]
 mod parser;
+
+#[cfg(test)]
+mod vm;
