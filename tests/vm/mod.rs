@@ -101,9 +101,9 @@ fn init(load_modules: &str) -> String {
     format!(
         "#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
-busybox mkdir -p /sbin /usr/bin /usr/sbin
-busybox --install -s
-mount -t proc proc /proc
+/bin/busybox mkdir -p /sbin /usr/bin /usr/sbin
+/bin/busybox mount -t proc proc /proc
+/bin/busybox --install -s
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp

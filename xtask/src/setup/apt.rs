@@ -28,21 +28,46 @@ pub(super) fn install(host: &Host, packages: &[&str]) -> Result<()> {
     }
     update_once(host);
     let mut install = as_root(host);
-    install.args(["apt-get", "install", "--yes", "--no-install-recommends"]);
+    // Never at the price of what is there: with `--yes` alone, apt answers a conflict by removing
+    // the other package.
+    install.args(["apt-get", "install", "--yes", "--no-install-recommends", "--no-remove"]);
     // Another apt may be at work, as on a machine that has just booted.
     install.args(["-o", "DPkg::Lock::Timeout=600"]).args(packages);
-    command::run(&mut install).context(NEEDS_NETWORK)
+    command::run(&mut install).with_context(|| format!("what apt says stands above; {NEEDS_NETWORK}"))
 }
 
 /// Unpacks the files of a package that match the patterns into the folder, as a whole or not at
-/// all. Nothing is configured, so no service starts and root is not needed.
+/// all. Nothing is configured, so no service starts, nothing conflicts, and root is not needed.
 pub(super) fn unpack(host: &Host, package: &str, into: &Path, patterns: &[&str]) -> Result<()> {
+    unpack_all(host, &[package.to_owned()], into, patterns)
+}
+
+/// As [`unpack`], all files, with every package it depends on that the machine does not have.
+pub(super) fn unpack_with_dependencies(host: &Host, package: &str, into: &Path) -> Result<()> {
+    let lists = Lists::for_debian_12(host)?;
+    let mut simulate = lists.command("apt-get");
+    simulate.args(["--simulate", "install", "--no-install-recommends", package]);
+    let plan = command::output(&mut simulate)?;
+    let mut packages: Vec<_> = plan.lines().filter_map(installed_by).map(str::to_owned).collect();
+    if packages.is_empty() {
+        packages.push(package.to_owned());
+    }
+    unpack_all(host, &packages, into, &["./*"])
+}
+
+/// The package in one line of apt's plan, as in `Inst libfdt1 (1.6.1-4 Debian:12 [amd64])`.
+fn installed_by(line: &str) -> Option<&str> {
+    line.strip_prefix("Inst ")?.split(' ').next()
+}
+
+fn unpack_all(host: &Host, packages: &[String], into: &Path, patterns: &[&str]) -> Result<()> {
     let partial = into.with_extension("partial");
     remove(&partial)?;
     fs::create_dir_all(&partial).with_context(|| format!("creating {}", partial.display()))?;
-    let archive = download(host, package, &partial)?;
-    extract(&archive, &partial, patterns)?;
-    fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
+    for archive in download(host, packages, &partial)? {
+        extract(&archive, &partial, patterns)?;
+        fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
+    }
     remove(into)?;
     fs::rename(&partial, into).with_context(|| format!("renaming {} into place", partial.display()))
 }
@@ -80,15 +105,16 @@ fn remove(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn download(host: &Host, package: &str, into: &Path) -> Result<PathBuf> {
+/// Archives of the packages, in the folder.
+fn download(host: &Host, packages: &[String], into: &Path) -> Result<Vec<PathBuf>> {
     let lists = Lists::for_debian_12(host)?;
     // apt's own unprivileged user cannot write here, and says so on each download.
     let mut download = lists.command("apt-get");
-    download.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(into);
+    download.args(["-o", "APT::Sandbox::User=root", "download"]).args(packages).current_dir(into);
     command::run(&mut download).context(NEEDS_NETWORK)?;
-    let mut files = fs::read_dir(into).with_context(|| format!("reading {}", into.display()))?.flatten();
-    let archive = files.find(|file| file.path().extension().is_some_and(|end| end == "deb"));
-    archive.map(|file| file.path()).with_context(|| format!("apt left no package in {}", into.display()))
+    let files = fs::read_dir(into).with_context(|| format!("reading {}", into.display()))?;
+    let files = files.flatten().map(|file| file.path());
+    Ok(files.filter(|file| file.extension().is_some_and(|end| end == "deb")).collect())
 }
 
 fn extract(archive: &Path, into: &Path, patterns: &[&str]) -> Result<()> {
@@ -206,6 +232,13 @@ fn architecture() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_names_what_would_be_installed_and_nothing_else() {
+        assert_eq!(installed_by("Inst libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])"), Some("libfdt1"));
+        assert_eq!(installed_by("Remv qemu-utils [1:10.0.2]"), None);
+        assert_eq!(installed_by("Conf libfdt1 (1.6.1-4+b1)"), None);
+    }
 
     #[test]
     fn a_later_build_of_a_kernel_is_newer() {

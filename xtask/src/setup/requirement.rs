@@ -98,7 +98,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         why: "boots the older kernel, to load the object there; no KVM is needed",
         purposes: &[Test],
         check: tools::check_qemu,
-        how: "apt-get install qemu-system-x86",
+        how: "on Debian 12 the package unpacked under target/tools, else apt-get install qemu-system-x86",
         by_hand: "put qemu-system-x86_64 into PATH",
         install: tools::install_qemu,
     },

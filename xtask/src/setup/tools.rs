@@ -1,13 +1,15 @@
 //! Programs and images of the tests -> installed by apt, or unpacked under `target/`.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::requirement::Status;
 use super::{Host, apt};
-use crate::{host, paths};
+use crate::{command, host, paths};
 
 const NOT_ON_THIS_ARCHITECTURE: &str =
     "the virtual machine runs our own x86_64 binaries; this is another processor";
@@ -33,16 +35,38 @@ pub(super) fn install_prometheus(host: &Host) -> Result<()> {
     apt::link_into_bin("prometheus/usr/bin/promtool")
 }
 
+/// Starts the unpacked qemu with the libraries and the firmware beside it.
+const START_QEMU: &str = r#"#!/bin/sh
+root=$(dirname "$(readlink -f "$0")")/../qemu
+export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu"
+share="$root/usr/share"
+exec "$root/usr/bin/qemu-system-x86_64" -L "$share/qemu" -L "$share/seabios" "$@"
+"#;
+
+/// One that starts: the unpacked one leans on libraries of the system, which may go.
 pub(crate) fn qemu() -> Option<PathBuf> {
     host::find_program("qemu-system-x86_64")
+        .filter(|file| command::succeeds(Command::new(file).arg("--version")))
 }
 
 pub(super) fn check_qemu(_: &Host) -> Status {
     on_x86_64(qemu)
 }
 
+/// Debian 12's, unpacked: its package conflicts with newer parts of qemu from backports, and two
+/// dozen libraries need not be installed for a test. Elsewhere the distribution's own.
 pub(super) fn install_qemu(host: &Host) -> Result<()> {
-    apt::install(host, &["qemu-system-x86"])
+    if !host.distribution.is_debian_12() {
+        return apt::install(host, &["qemu-system-x86"]);
+    }
+    let folder = paths::tools().join("qemu");
+    apt::unpack_with_dependencies(host, "qemu-system-x86", &folder)?;
+    let bin = paths::tools().join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("creating {}", bin.display()))?;
+    let start = bin.join("qemu-system-x86_64");
+    fs::write(&start, START_QEMU).with_context(|| format!("writing {}", start.display()))?;
+    fs::set_permissions(&start, Permissions::from_mode(0o755))
+        .with_context(|| format!("making {} executable", start.display()))
 }
 
 /// Only our own: one found in `PATH` may need shared libraries, which the machine does not have.
