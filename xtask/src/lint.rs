@@ -73,7 +73,7 @@ fn deny() -> Result<()> {
         eprintln!("lint: SKIPPED the advisories: their database cannot be reached from here");
         return Ok(());
     }
-    command::run(deny()?.args(quiet).args(["--disable-fetch", "advisories"]))
+    command::run(deny()?.arg("--offline").args(quiet).arg("advisories"))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
+#[group(id = "demo_options")]
 pub(crate) struct Options {
     /// With --demo: for how long
     #[arg(long, default_value_t = 30, requires = "demo")]
@@ -155,6 +156,11 @@ fn watch(daemon: &mut Running, mut player: Running, web: SocketAddr, seconds: u3
             if progress.rows().is_multiple_of(5) {
                 table::print_promoted(&metrics::promoted(web), 3);
             }
+        }
+        if let Some(status) = ended
+            && !status.success()
+        {
+            bail!("the sender ended early ({status}); what it said stands above");
         }
         if over {
             break;
