@@ -63,7 +63,9 @@ impl Progress {
 }
 
 fn cells(scrape: &Scrape) -> String {
-    let value = |column: &Column| whole(scrape.sum(column.family, column.label));
+    // The daemon exports a reason only once it has happened, so absence there means none.
+    let none = scrape.sum("rotameter_promoted_identities", None).map(|_| 0.0);
+    let value = |column: &Column| whole(scrape.sum(column.family, column.label).or(none));
     COLUMNS.iter().map(|column| format!("{:>12}", value(column))).collect()
 }
 
