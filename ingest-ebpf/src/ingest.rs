@@ -139,7 +139,7 @@ pub extern "C" fn resolve_line(start: u32, length: u32, index: u32) -> u64 {
 #[inline(always)]
 fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
     let bucket = BUCKETS.get(hash as u32 & setting!(bucket_mask))?;
-    for at in 0..BUCKET_PLACES {
+    for at in 0..BUCKET_PLACES as usize {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
         let place = unsafe { core::ptr::from_ref(&bucket.places[at]).read_volatile() };
         if place & TAG_MASK != tag(hash) {

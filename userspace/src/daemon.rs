@@ -197,7 +197,7 @@ async fn load(config: &Config, sockets: Vec<SocketAddr>) -> anyhow::Result<Kerne
     let options = LoadOptions {
         sizes: Sizes {
             slots: config.ebpf.slots,
-            buckets: (config.ebpf.identities / BUCKET_PLACES as u32).max(1).next_power_of_two(),
+            buckets: config.ebpf.identities.div_ceil(BUCKET_PLACES).next_power_of_two(),
             ring_bytes: config.ebpf.ring_bytes,
         },
         seed: random_seed(),

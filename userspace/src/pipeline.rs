@@ -245,10 +245,9 @@ impl Core {
                 && let Some(recipe) = self.cache.hit(index)
             {
                 let relative = matches!(value.first(), Some(b'+' | b'-'));
-                match self.apply(&recipe, raw, relative, received, now) {
-                    Ok(()) => return self.count_warm(&recipe, 1),
-                    // The series expired since; the slow path makes it anew.
-                    Err(Stale) => {}
+                // If it is stale, its series expired since; the slow path makes it anew.
+                if self.apply(&recipe, raw, relative, received, now).is_ok() {
+                    return self.count_warm(&recipe, 1);
                 }
             }
             return self.take_cold(line, Some((hash, head, tail)), received, now);
