@@ -64,8 +64,8 @@ pub struct Cli {
     pub xdp_interface: Vec<String>,
 
     /// Sources whose datagrams XDP may take before the firewall sees them. Repeat it for several;
-    /// the first one replaces the default, which is the private, unique-local, link-local and
-    /// loopback ranges. Others are not refused: they take the ordinary way through the stack.
+    /// the first one replaces the default, which is the private, unique-local and link-local
+    /// ranges. Others are not refused: they take the ordinary way through the stack.
     #[arg(long = "xdp.allow-source", value_name = "CIDR")]
     pub xdp_allow_source: Vec<String>,
 

@@ -13,16 +13,8 @@ use crate::cli::Cli;
 use crate::kernel::interfaces::InterfaceGlob;
 
 /// Sources that XDP may take datagrams from unless told otherwise: what a site gives its own.
-const ALLOW_SOURCE_DEFAULT: [&str; 8] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "127.0.0.0/8",
-    "fc00::/7",
-    "fe80::/10",
-    "::1/128",
-];
+const ALLOW_SOURCE_DEFAULT: [&str; 6] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
 
 /// A ring must at least hold the largest datagram twice; the kernel takes up to 2 GiB.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;

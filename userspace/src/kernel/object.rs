@@ -17,8 +17,8 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
     layout::{
-        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LAYOUT_VERSION, LISTEN_PORTS_MAX, ListenEntry,
-        ListenKey, NetworkV4, NetworkV6, RINGS_MAX, Settings,
+        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LISTEN_PORTS_MAX, ListenEntry, ListenKey, NetworkV4,
+        NetworkV6, RINGS_MAX, SETTINGS_SYMBOL, Settings,
     },
     verdict::COUNTERS_PER_CPU,
 };
@@ -161,7 +161,7 @@ impl Object {
             .map_max_entries("SLOTS", rows * options.sizes.slots)
             .map_max_entries("COUNTERS", rows * COUNTERS_PER_CPU)
             .map_max_entries("RINGS", rows)
-            .override_global("SETTINGS", &settings, true)
+            .override_global(SETTINGS_SYMBOL, &settings, true)
             .load(object)
             .map_err(ObjectError::Parse)?;
 
@@ -283,7 +283,6 @@ impl std::fmt::Debug for Object {
 
 fn settings(options: &LoadOptions, cpus: u32) -> Result<Settings, ObjectError> {
     let mut settings = Settings {
-        layout_version: LAYOUT_VERSION,
         slots_per_cpu: options.sizes.slots,
         bucket_mask: options.sizes.buckets - 1,
         cpus,
