@@ -500,7 +500,7 @@ impl Pages for Daemon {
         };
         let open = self.socket_filter_open.load(Ordering::Relaxed);
         let why = if open {
-            "on the UDP socket; needs CAP_BPF and CAP_NET_ADMIN"
+            "on the UDP socket; needs CAP_BPF and CAP_PERFMON"
         } else {
             "not attached; the log says why"
         };

@@ -23,6 +23,8 @@ use ingest_ebpf::{
     verdict::COUNTERS_PER_CPU,
 };
 
+use tracing::debug;
+
 use super::{
     counters::Counters,
     identities::IdentityTable,
@@ -82,10 +84,15 @@ pub enum ObjectError {
     NotBuiltIn,
     #[error("reading the kernel object")]
     Parse(#[source] aya::EbpfError),
+    #[error("creating the map {map}{}", missing_right(.source))]
+    CreateMap { map: String, source: io::Error },
     #[error("the kernel object lacks {0}; build object and daemon together with `cargo xtask build`")]
     Missing(&'static str),
-    #[error("loading the program {program}{}", rejection(.source))]
+    #[error("loading the program {program}")]
     Load { program: &'static str, source: ProgramError },
+    /// The verifier's reasons are in the log, at level debug: they can take thousands of lines.
+    #[error("loading the program {program}{}", rejection(.source))]
+    Rejected { program: &'static str, source: io::Error },
     #[error("setting up the map {map}")]
     Map { map: &'static str, source: MapError },
     #[error("mapping the map {map} into memory")]
@@ -100,14 +107,43 @@ pub enum ObjectError {
     ManyCpus(usize),
 }
 
-/// The way out, for the failures that an operator can do something about.
-fn rejection(error: &ProgramError) -> &'static str {
-    match error {
-        ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
-            ": the capabilities CAP_BPF and CAP_NET_ADMIN are needed"
+impl ObjectError {
+    fn parsing(error: aya::EbpfError) -> Self {
+        match error {
+            aya::EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+                Self::CreateMap { map: name, source: io_error }
+            }
+            error => Self::Parse(error),
         }
-        ProgramError::LoadError { .. } => ": the kernel's verifier refused it; Linux 5.17 or later is needed",
+    }
+
+    fn loading(program: &'static str, error: ProgramError) -> Self {
+        match error {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                debug!(program, %verifier_log, "the kernel refused a program");
+                Self::Rejected { program, source: io_error }
+            }
+            source => Self::Load { program, source },
+        }
+    }
+}
+
+/// The way out where the kernel lets us create no map or load no program.
+fn missing_right(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_ADMIN for XDP",
         _ => "",
+    }
+}
+
+/// The way out where the verifier says no. Without `CAP_PERFMON` it applies stricter rules.
+fn rejection(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EINVAL) => {
+            ": the kernel's verifier refused it; CAP_PERFMON and Linux 5.17 or later are needed, and \
+             --log.level=debug shows its reasons"
+        }
+        _ => missing_right(error),
     }
 }
 
@@ -163,7 +199,7 @@ impl Object {
             .map_max_entries("RINGS", rows)
             .override_global(SETTINGS_SYMBOL, &settings, true)
             .load(object)
-            .map_err(ObjectError::Parse)?;
+            .map_err(ObjectError::parsing)?;
 
         let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
         let mut rings = Vec::with_capacity(cpus);
@@ -205,10 +241,7 @@ impl Object {
             xdp_refused: None,
             cpus,
         };
-        loaded
-            .socket_filter()?
-            .load()
-            .map_err(|source| ObjectError::Load { program: SOCKET_FILTER_PROGRAM, source })?;
+        loaded.socket_filter()?.load().map_err(|error| ObjectError::loading(SOCKET_FILTER_PROGRAM, error))?;
         loaded.load_xdp();
         Ok(loaded)
     }
@@ -223,13 +256,15 @@ impl Object {
                 return;
             }
             Err(error) => {
-                self.xdp_refused = Some(format!("asking the kernel for bpf_xdp_load_bytes: {error}"));
+                self.xdp_refused = Some(format!(
+                    "asking the kernel for bpf_xdp_load_bytes: {error}; XDP needs CAP_NET_ADMIN"
+                ));
                 return;
             }
         }
-        let result = self.xdp().and_then(|program| {
-            program.load().map_err(|source| ObjectError::Load { program: XDP_PROGRAM, source })
-        });
+        let result = self
+            .xdp()
+            .and_then(|program| program.load().map_err(|error| ObjectError::loading(XDP_PROGRAM, error)));
         if let Err(error) = result {
             self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
         }
