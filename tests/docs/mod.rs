@@ -95,6 +95,21 @@ fn each_flag_is_explained_and_each_explained_flag_is_there() {
 }
 
 #[test]
+fn each_flag_stands_with_its_default() {
+    let mut defaults = 0;
+    for argument in CLI.split("long = \"").skip(1) {
+        let (argument, _) = argument.split_once(")]").expect("an attribute ends");
+        let flag = argument.split('"').next().expect("a flag has a name");
+        let Some((_, default)) = argument.split_once("default_value = \"") else { continue };
+        let default = default.split('"').next().expect("a default is quoted");
+        let row = format!("| `--{flag}` | `{default}` | ");
+        assert!(OPERATING_PAGE.contains(&row), "docs/operating.md lacks the row {row}");
+        defaults += 1;
+    }
+    assert!(defaults > 10, "{defaults}");
+}
+
+#[test]
 fn the_readme_has_the_two_commands() {
     let block = README.split("```").find(|block| block.contains("cargo xtask run"));
     let lines: Vec<&str> = block.into_iter().flat_map(str::lines).filter(|line| !line.is_empty()).collect();
