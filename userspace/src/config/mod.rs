@@ -22,8 +22,8 @@ const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 const SLOTS_MAX: u32 = 1 << 20;
 /// What a socket may keep for us; the kernel doubles it, and counts in 31 bits.
 const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
-/// Sources are compared one after the other in the kernel, those of one address family.
-pub const ALLOW_SOURCES_MAX: usize = 2 * ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
+/// Of each address family: the kernel compares sources one after the other.
+pub const ALLOW_SOURCES_MAX: usize = ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
 pub const INTERFACE_GLOBS_MAX: usize = 64;
 
 /// Everything that can be set, checked. Addresses are not bound yet.
@@ -237,17 +237,12 @@ fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
     if cli.xdp_interface.len() > INTERFACE_GLOBS_MAX {
         return flag("xdp.interface", "", |_| Err("at most 64 of them; a glob (eth*) stands for many"));
     }
-    if cli.xdp_allow_source.len() > ALLOW_SOURCES_MAX {
-        return flag("xdp.allow-source", "", |_| {
-            Err("at most 16 ranges of each address family; join neighbouring ones")
-        });
-    }
     let interfaces = cli
         .xdp_interface
         .iter()
         .map(|text| flag("xdp.interface", text, str::parse::<InterfaceGlob>))
         .collect::<Result<_, _>>()?;
-    let allow_sources = if cli.xdp_allow_source.is_empty() {
+    let allow_sources: Vec<Cidr> = if cli.xdp_allow_source.is_empty() {
         ALLOW_SOURCE_DEFAULT.iter().map(|text| text.parse().expect("the constant holds ranges")).collect()
     } else {
         cli.xdp_allow_source
@@ -255,6 +250,12 @@ fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
             .map(|text| flag("xdp.allow-source", text, str::parse::<Cidr>))
             .collect::<Result<_, _>>()?
     };
+    let v4 = allow_sources.iter().filter(|source| source.network().is_ipv4()).count();
+    if v4.max(allow_sources.len() - v4) > ALLOW_SOURCES_MAX {
+        return flag("xdp.allow-source", "", |_| {
+            Err("at most 16 ranges of each address family; join neighbouring ones")
+        });
+    }
     Ok(Xdp { interfaces, allow_sources })
 }
 
@@ -373,6 +374,23 @@ mod tests {
     fn an_allowed_source_replaces_the_default() {
         let config = load(&["--xdp.allow-source=203.0.113.0/24"]).unwrap();
         assert_eq!(config.xdp.allow_sources, ["203.0.113.0/24".parse().unwrap()]);
+    }
+
+    #[test]
+    fn allowed_sources_are_bounded_for_each_address_family() {
+        let flags = |range: &str| {
+            (0..16)
+                .map(|n| format!("--xdp.allow-source={}", range.replace('N', &n.to_string())))
+                .collect::<Vec<_>>()
+        };
+        let load_all = |flags: Vec<String>| load(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+        let both: Vec<String> = [flags("10.N.0.0/16"), flags("fd00:N::/32")].concat();
+        assert_eq!(load_all(both.clone()).unwrap().xdp.allow_sources.len(), 32);
+        for one_more in ["192.0.2.0/24", "2001:db8::/32"] {
+            let mut flags = both.clone();
+            flags.push(format!("--xdp.allow-source={one_more}"));
+            assert!(load_all(flags).is_err(), "{one_more}");
+        }
     }
 
     #[test]
