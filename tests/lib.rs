@@ -4,6 +4,8 @@ pub mod corpus;
 pub mod reference;
 
 #[cfg(test)]
+mod e2e;
+#[cfg(test)]
 mod parser;
 #[cfg(test)]
 mod vm;
