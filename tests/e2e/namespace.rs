@@ -48,6 +48,12 @@ impl Namespace {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments.split(' ')))
     }
 
+    /// Like [`Namespace::ip`]; false if it fails.
+    pub(super) fn try_ip(&self, arguments: &str) -> bool {
+        let output = Command::new("ip").args(["-n", &self.name]).args(arguments.split(' ')).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+
     /// `tc` with `arguments`, separated by spaces.
     #[track_caller]
     pub(super) fn tc(&self, arguments: &str) -> String {
