@@ -81,7 +81,11 @@ impl Daemon {
 
     /// Waits until a scrape shows what `condition` wants.
     #[track_caller]
-    pub(super) fn wait_for_figures(&self, what: &str, mut condition: impl FnMut(&Figures) -> bool) -> Figures {
+    pub(super) fn wait_for_figures(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&Figures) -> bool,
+    ) -> Figures {
         let start = Instant::now();
         loop {
             let figures = self.figures();
@@ -95,16 +99,7 @@ impl Daemon {
 
     /// Status and body of a page.
     pub(super) fn get(&self, path: &str) -> io::Result<(u16, Vec<u8>)> {
-        let port = self.http_port;
-        let mut stream = self.namespace.inside(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        let body = answer.split_off(head + 4);
-        let status = String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|code| code.parse().ok());
-        Ok((status.ok_or(io::ErrorKind::InvalidData)?, body))
+        get(&self.namespace, self.http_port, path)
     }
 
     /// One exposition.
@@ -174,4 +169,18 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// Status and body of `path` on the loopback device of `namespace`.
+pub(super) fn get(namespace: &Namespace, port: u16, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    let mut stream = namespace.inside(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // The old version: then the end of the body is the end of the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let body = answer.split_off(head + 4);
+    let status = String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body))
 }

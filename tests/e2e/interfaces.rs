@@ -185,7 +185,14 @@ fn send_frame(world: &World, frame: &[u8]) {
         let to_bytes = libc::socklen_t::try_from(size_of_val(&to)).expect("20 bytes");
         // SAFETY: frame and address are alive with their true lengths; the kernel copies both.
         let sent = unsafe {
-            libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), to_bytes)
+            libc::sendto(
+                socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const to).cast(),
+                to_bytes,
+            )
         };
         assert_eq!(usize::try_from(sent), Ok(frame.len()), "{}", std::io::Error::last_os_error());
     });

@@ -104,12 +104,8 @@ fn a_killed_daemon_leaves_nothing_behind() {
     const HOT: &[u8] = b"overload.counter:1|c";
     const SENT: u64 = 5_000;
     let world = World::new();
-    let flags = [
-        "--ebpf=required",
-        "--xdp.interface=veth-d",
-        "--promotion.interval=100ms",
-        "--promotion.min-rate=1",
-    ];
+    let flags =
+        ["--ebpf=required", "--xdp.interface=veth-d", "--promotion.interval=100ms", "--promotion.min-rate=1"];
     for family in Family::ALL {
         let mut daemon = world.start(&flags);
         assert!(xdp_attached(&world));
@@ -156,7 +152,9 @@ fn a_killed_daemon_leaves_nothing_behind() {
                 socket.send(HOT).expect("the daemon listens");
             }
             daemon.wait_for_figures("all sent", |figures| figures.accounted() >= sent).check_datagrams(sent);
-            daemon.wait_for_figures("a promotion", |figures| figures.sum("rotameter_promotions_total", &[]) > 0);
+            daemon.wait_for_figures("a promotion", |figures| {
+                figures.sum("rotameter_promotions_total", &[]) > 0
+            });
         }
         let datagrams = vec![HOT; 3 * usize::try_from(SENT).expect("few")];
         assert_eq!(reference::expect(&datagrams).compare(&daemon.scrape()), Ok(()));

@@ -80,7 +80,9 @@ fn keep_time(cable: &mut Cable<'_>, daemon: &Daemon, datagrams: &[Recorded], tim
         let (start, first) = (Instant::now(), datagrams.first().map_or(Duration::ZERO, |first| first.at));
         for datagram in datagrams {
             let due = (datagram.at - first) / times;
-            if let Some(wait) = due.checked_sub(start.elapsed()).filter(|wait| *wait > Duration::from_micros(50)) {
+            if let Some(wait) =
+                due.checked_sub(start.elapsed()).filter(|wait| *wait > Duration::from_micros(50))
+            {
                 std::thread::sleep(wait);
             }
             cable.send(datagram);
