@@ -73,9 +73,17 @@ pub enum EbpfMode {
     Off,
 }
 
+/// Doors that may be opened; at least one is among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DoorSet {
+    pub xdp: bool,
+    pub socket_filter: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ebpf {
     pub mode: EbpfMode,
+    pub doors: DoorSet,
     /// Of one CPU's ring; a power of two.
     pub ring_bytes: u32,
     /// At least one.
@@ -207,6 +215,13 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
         "off" => Ok(EbpfMode::Off),
         _ => Err("write auto, required or off"),
     })?;
+    let doors = flag("ebpf.doors", &cli.ebpf_doors, |text| {
+        text.split(',').try_fold(DoorSet::default(), |doors, name| match name {
+            "xdp" => Ok(DoorSet { xdp: true, ..doors }),
+            "socket-filter" => Ok(DoorSet { socket_filter: true, ..doors }),
+            _ => Err("write xdp, socket-filter or xdp,socket-filter; --ebpf=off shuts both"),
+        })
+    })?;
     let ring_bytes = flag("ebpf.ring-bytes", &cli.ebpf_ring_bytes, |text| {
         let bytes = units::parse_size(text).map_err(|e| e.to_string())?;
         if !RING_BYTES.contains(&bytes) {
@@ -230,7 +245,7 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
             "each slot takes a place in the table, and --ebpf.slots is {slots}; lower that as well"
         )),
     })?;
-    Ok(Ebpf { mode, ring_bytes, slots, identities })
+    Ok(Ebpf { mode, doors, ring_bytes, slots, identities })
 }
 
 fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
@@ -368,6 +383,17 @@ mod tests {
         for path in ["/-/healthy", "/-/ready", "/promoted", "/a b", "/m?x"] {
             assert!(load(&[&format!("--web.telemetry-path={path}")]).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn doors_can_be_shut_one_by_one() {
+        assert_eq!(load(&[]).unwrap().ebpf.doors, DoorSet { xdp: true, socket_filter: true });
+        let config = load(&["--ebpf.doors=xdp"]).unwrap();
+        assert_eq!(config.ebpf.doors, DoorSet { xdp: true, socket_filter: false });
+        check(
+            &["--ebpf.doors="],
+            "--ebpf.doors=\"\": write xdp, socket-filter or xdp,socket-filter; --ebpf=off shuts both",
+        );
     }
 
     #[test]

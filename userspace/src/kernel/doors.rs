@@ -322,8 +322,8 @@ fn explain(error: &ProgramError, interface: &str) -> String {
     };
     match code {
         Some(libc::EBUSY | libc::EEXIST) => format!(
-            "another XDP program is there; remove it (`ip link set dev {interface} xdp off`), or leave this interface \
-             to the socket filter"
+            "another XDP program is there; end the program that holds it (`bpftool link` shows it) or remove it \
+             (`ip link set dev {interface} xdp off`), or leave this interface to the socket filter"
         ),
         Some(libc::EOPNOTSUPP) => {
             "its driver has no native XDP; leave this interface to the socket filter".to_owned()

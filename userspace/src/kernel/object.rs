@@ -22,7 +22,6 @@ use ingest_ebpf::{
     },
     verdict::COUNTERS_PER_CPU,
 };
-
 use tracing::debug;
 
 use super::{
@@ -84,15 +83,12 @@ pub enum ObjectError {
     NotBuiltIn,
     #[error("reading the kernel object")]
     Parse(#[source] aya::EbpfError),
-    #[error("creating the map {map}{}", missing_right(.source))]
-    CreateMap { map: String, source: io::Error },
+    #[error("setting up the kernel's maps{}", map_rejection(.0))]
+    Create(#[source] io::Error),
     #[error("the kernel object lacks {0}; build object and daemon together with `cargo xtask build`")]
     Missing(&'static str),
-    #[error("loading the program {program}")]
-    Load { program: &'static str, source: ProgramError },
-    /// The verifier's reasons are in the log, at level debug: they can take thousands of lines.
     #[error("loading the program {program}{}", rejection(.source))]
-    Rejected { program: &'static str, source: io::Error },
+    Load { program: &'static str, source: io::Error },
     #[error("setting up the map {map}")]
     Map { map: &'static str, source: MapError },
     #[error("mapping the map {map} into memory")]
@@ -108,42 +104,64 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
-    fn parsing(error: aya::EbpfError) -> Self {
+    /// What kept the object out. Its maps are made while it is read, and that is where a daemon
+    /// without capabilities fails first.
+    fn parse(error: aya::EbpfError) -> Self {
         match error {
-            aya::EbpfError::MapError(MapError::CreateError { name, io_error }) => {
-                Self::CreateMap { map: name, source: io_error }
-            }
+            aya::EbpfError::MapError(MapError::CreateError { io_error, .. }) => Self::Create(io_error),
             error => Self::Parse(error),
         }
     }
 
-    fn loading(program: &'static str, error: ProgramError) -> Self {
-        match error {
+    /// What kept a program out. The verifier's reasons may be megabytes, of which the end tells the
+    /// most: the rest is for the debug log.
+    fn load(program: &'static str, error: ProgramError) -> Self {
+        let source = match error {
             ProgramError::LoadError { io_error, verifier_log } => {
-                debug!(program, %verifier_log, "the kernel refused a program");
-                Self::Rejected { program, source: io_error }
+                let log = verifier_log.to_string();
+                debug!(program, log, "what the verifier said");
+                let end: Vec<&str> = log.trim_end().lines().rev().take(VERIFIER_LINES_MAX).collect();
+                let end: String = end.into_iter().rev().collect::<Vec<_>>().join("; ");
+                let end: String = end.chars().take(VERIFIER_CHARACTERS_MAX).collect();
+                if end.is_empty() {
+                    io_error
+                } else {
+                    io::Error::new(io_error.kind(), Rejected { end, io_error })
+                }
             }
-            source => Self::Load { program, source },
-        }
+            error => io::Error::other(error),
+        };
+        Self::Load { program, source }
     }
 }
 
-/// The way out where the kernel lets us create no map or load no program.
-fn missing_right(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_ADMIN for XDP",
-        _ => "",
-    }
+/// What an operator is shown of the verifier's log.
+const VERIFIER_LINES_MAX: usize = 4;
+const VERIFIER_CHARACTERS_MAX: usize = 400;
+
+/// The kernel's error, and the end of the verifier's log.
+#[derive(Debug, thiserror::Error)]
+#[error("{io_error}; the verifier: {end}")]
+struct Rejected {
+    end: String,
+    io_error: io::Error,
 }
 
-/// The way out where the verifier says no. Without `CAP_PERFMON` it applies stricter rules.
+const CAPABILITIES: &str = ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_ADMIN for XDP";
+
+/// The way out, for the failures that an operator can do something about.
 fn rejection(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EACCES | libc::EINVAL) => {
-            ": the kernel's verifier refused it; CAP_PERFMON and Linux 5.17 or later are needed, and \
-             --log.level=debug shows its reasons"
-        }
-        _ => missing_right(error),
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => CAPABILITIES,
+        _ => ": the kernel's verifier refused it; Linux 5.17 or later is needed",
+    }
+}
+
+fn map_rejection(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => CAPABILITIES,
+        io::ErrorKind::OutOfMemory => ": lower --ebpf.ring-bytes, --ebpf.slots or --ebpf.identities",
+        _ => "",
     }
 }
 
@@ -199,7 +217,7 @@ impl Object {
             .map_max_entries("RINGS", rows)
             .override_global(SETTINGS_SYMBOL, &settings, true)
             .load(object)
-            .map_err(ObjectError::parsing)?;
+            .map_err(ObjectError::parse)?;
 
         let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
         let mut rings = Vec::with_capacity(cpus);
@@ -241,7 +259,7 @@ impl Object {
             xdp_refused: None,
             cpus,
         };
-        loaded.socket_filter()?.load().map_err(|error| ObjectError::loading(SOCKET_FILTER_PROGRAM, error))?;
+        loaded.socket_filter()?.load().map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
         loaded.load_xdp();
         Ok(loaded)
     }
@@ -256,15 +274,13 @@ impl Object {
                 return;
             }
             Err(error) => {
-                self.xdp_refused = Some(format!(
-                    "asking the kernel for bpf_xdp_load_bytes: {error}; XDP needs CAP_NET_ADMIN"
-                ));
+                self.xdp_refused = Some(format!("asking the kernel for bpf_xdp_load_bytes: {error}"));
                 return;
             }
         }
         let result = self
             .xdp()
-            .and_then(|program| program.load().map_err(|error| ObjectError::loading(XDP_PROGRAM, error)));
+            .and_then(|program| program.load().map_err(|error| ObjectError::load(XDP_PROGRAM, error)));
         if let Err(error) = result {
             self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
         }
