@@ -5,3 +5,5 @@ pub mod reference;
 
 #[cfg(test)]
 mod parser;
+#[cfg(test)]
+mod vm;
