@@ -186,6 +186,17 @@ fn scan_tail(
     identity: &mut Identity,
 ) -> Result<(usize, u64, u64), NoIdentity> {
     let mut count = identity.count();
+    if count >= IDENTITY_WORDS_MAX {
+        return Err(NoIdentity::Long);
+    }
+    // A counter without rate and tags, by far the most frequent tail.
+    let word = payload.word(tail);
+    let end = (word >> 16) & 0xff;
+    if word & 0xffff == COUNTER_TAIL && (end == 0 || end == u64::from(b'\n')) {
+        identity.words[count & WORD_MASK] = COUNTER_TAIL;
+        identity.set_count(count + 1);
+        return Ok((2, end, hash_word(hash, COUNTER_TAIL)));
+    }
     let mut at = 0;
     while at < IDENTITY_WORDS_MAX {
         if count >= IDENTITY_WORDS_MAX {
@@ -246,6 +257,9 @@ fn read_digits(payload: &Payload, at: usize) -> Result<(u64, usize), NoIdentity>
 /// bounds check would be a panic path.
 const WORD_MASK: usize = IDENTITY_WORDS_MAX - 1;
 const _: () = assert!(IDENTITY_WORDS_MAX.is_power_of_two());
+
+/// `|c`
+const COUNTER_TAIL: u64 = u16::from_le_bytes(*b"|c") as u64;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
