@@ -4,6 +4,8 @@ pub mod corpus;
 pub mod reference;
 
 #[cfg(test)]
+mod kernel;
+#[cfg(test)]
 mod parser;
 #[cfg(test)]
 mod vm;
