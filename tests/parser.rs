@@ -18,7 +18,6 @@ fn parsed(parser: &mut Parser, line: &[u8]) -> Read {
             EventKind::Counter => Kind::Counter,
             EventKind::Gauge { relative } => Kind::Gauge { relative },
             EventKind::Observer => Kind::Observer,
-            EventKind::Set { .. } => unreachable!("the parser was not told to accept sets"),
         };
         let tags: BTreeMap<String, String> =
             event.tags.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();

@@ -226,7 +226,7 @@ impl FrameBuilder {
             _ => {}
         }
         pseudo.extend_from_slice(&[0, self.protocol]);
-        pseudo.extend_from_slice(&udp[4..6].to_vec());
+        pseudo.extend_from_slice(&udp[4..6]);
         let valid = match !ones_complement_sum(&[&pseudo, &udp]) {
             0 => 0xffff,
             sum => sum,

@@ -294,7 +294,6 @@ const fn not_digits(word: u64) -> u64 {
 #[inline(always)]
 const fn first_marked(marks: u64) -> usize {
     let lowest = (marks & marks.wrapping_neg()) >> 7;
-    #[expect(clippy::cast_possible_truncation, reason = "the top byte of the product is below 8")]
     let index = (lowest.wrapping_mul(0x0001_0203_0405_0607) >> 56) as usize;
     index & 7
 }

@@ -139,7 +139,7 @@ pub extern "C" fn resolve_line(start: u32, length: u32, index: u32) -> u64 {
 #[inline(always)]
 fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
     let bucket = BUCKETS.get(hash as u32 & setting!(bucket_mask))?;
-    for at in 0..BUCKET_PLACES {
+    for at in 0..BUCKET_PLACES as usize {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
         let place = unsafe { core::ptr::from_ref(&bucket.places[at]).read_volatile() };
         if place & TAG_MASK != tag(hash) {
@@ -179,7 +179,7 @@ fn ring<C: EbpfContext>(
     scratch.ringed = scratch.ringed.wrapping_add(1);
     let map = core::ptr::from_ref(ring).cast_mut().cast();
     let mut flags = BPF_RB_NO_WAKEUP;
-    if scratch.ringed % WAKE_CHECK_RECORDS == 0 {
+    if scratch.ringed.is_multiple_of(WAKE_CHECK_RECORDS) {
         // SAFETY: `map` is a ring buffer that the outer map holds.
         let waiting = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA) };
         if waiting >= u64::from(setting!(ring_wake_bytes)) {
@@ -198,7 +198,7 @@ fn ring<C: EbpfContext>(
     if result == 0 {
         return reason;
     }
-    if scratch.ringed % RING_FULL_LOG_EVERY == 0 {
+    if scratch.ringed.is_multiple_of(RING_FULL_LOG_EVERY) {
         warn!(ctx, "ring of cpu {} is full: passing datagrams to the socket", cpu);
     }
     Verdict::RingFull

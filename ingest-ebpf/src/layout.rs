@@ -79,10 +79,10 @@ impl Payload {
 #[repr(C, align(32))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    pub places: [u64; BUCKET_PLACES],
+    pub places: [u64; BUCKET_PLACES as usize],
 }
 
-pub const BUCKET_PLACES: usize = 4;
+pub const BUCKET_PLACES: u32 = 4;
 const _: () = assert!(size_of::<Bucket>() == 32);
 
 /// What a bucket's place holds for an identity of this hash, counted in `slot`. Never 0.

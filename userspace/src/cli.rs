@@ -74,7 +74,7 @@ pub struct Cli {
     pub promotion_interval: String,
 
     /// Lines per second from which an identity is worth a slot.
-    #[arg(long = "promotion.min-rate", value_name = "LINES/S", default_value = "10")]
+    #[arg(long = "promotion.min-rate", value_name = "LINES/S", default_value = "1")]
     pub promotion_min_rate: String,
 
     /// Least serious events to log: debug, info, warn or error.

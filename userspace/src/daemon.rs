@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya_log::EbpfLogger;
-use ingest_ebpf::layout::{NetworkV4, NetworkV6, address_words};
+use ingest_ebpf::layout::{BUCKET_PLACES, NetworkV4, NetworkV6, address_words};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -42,8 +42,6 @@ use crate::{
 
 /// Lines whose mapping is remembered; about 200 bytes each.
 const CACHED_LINES_MAX: usize = 131_072;
-/// Bytes of a page of the kernel's log at most between two looks.
-const PLACES_PER_BUCKET: u32 = 4;
 
 /// Everything that is bound and loaded; nothing is read or served yet.
 pub struct App {
@@ -199,7 +197,7 @@ async fn load(config: &Config, sockets: Vec<SocketAddr>) -> anyhow::Result<Kerne
     let options = LoadOptions {
         sizes: Sizes {
             slots: config.ebpf.slots,
-            buckets: (config.ebpf.identities / PLACES_PER_BUCKET).max(1).next_power_of_two(),
+            buckets: config.ebpf.identities.div_ceil(BUCKET_PLACES).next_power_of_two(),
             ring_bytes: config.ebpf.ring_bytes,
         },
         seed: random_seed(),
@@ -254,15 +252,23 @@ fn report(rows: &[startup::Row], format: LogFormat) {
     }
 }
 
-/// Keeps door 1 on what the interfaces are now.
+/// Keeps door 1 on what the interfaces are now. Also looks without a change now and then: another
+/// XDP program that was in the way goes without one.
 async fn follow(daemon: Arc<Daemon>, mut interfaces: watch::Receiver<Vec<Interface>>) {
-    while interfaces.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = interfaces.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
         let present = interfaces.borrow_and_update().clone();
         if let Some(doors) = daemon.doors.lock().as_mut() {
             log_changes(&doors.follow(&present));
         }
     }
 }
+
+/// How long an interface that could not be had waits for another try.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn log_changes(changes: &[Change]) {
     for change in changes {

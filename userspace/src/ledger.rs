@@ -45,11 +45,10 @@ pub enum EventType {
     Counter,
     Gauge,
     Observer,
-    Set,
 }
 
 impl EventType {
-    pub const ALL: [Self; 4] = [Self::Counter, Self::Gauge, Self::Observer, Self::Set];
+    pub const ALL: [Self; 3] = [Self::Counter, Self::Gauge, Self::Observer];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -57,7 +56,6 @@ impl EventType {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Observer => "observer",
-            Self::Set => "set",
         }
     }
 }
@@ -68,7 +66,6 @@ impl From<EventKind> for EventType {
             EventKind::Counter => Self::Counter,
             EventKind::Gauge { .. } => Self::Gauge,
             EventKind::Observer => Self::Observer,
-            EventKind::Set { .. } => Self::Set,
         }
     }
 }
@@ -122,8 +119,8 @@ impl Ledger {
         self.recorded[event as usize]
     }
 
-    pub fn count_error(&mut self, error: EventError) {
-        self.errors[error as usize] += 1;
+    pub fn count_error(&mut self, error: EventError, times: u64) {
+        self.errors[error as usize] += times;
     }
 
     #[must_use]
@@ -131,15 +128,15 @@ impl Ledger {
         self.errors[error as usize]
     }
 
-    pub fn count_refused(&mut self, event: EventType, family: &str, refusal: Refusal) {
-        *self.refused.entry(refusal.reason()).or_default() += 1;
+    pub fn count_refused(&mut self, event: EventType, family: &str, refusal: Refusal, times: u64) {
+        *self.refused.entry(refusal.reason()).or_default() += times;
         let key = (event.name(), family.to_owned());
         let key = if self.conflicts.len() < CONFLICT_NAMES_MAX || self.conflicts.contains_key(&key) {
             key
         } else {
             (event.name(), OTHER_NAMES.to_owned())
         };
-        *self.conflicts.entry(key).or_default() += 1;
+        *self.conflicts.entry(key).or_default() += times;
     }
 
     /// Events that the registry refused, by reason.

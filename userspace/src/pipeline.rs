@@ -245,10 +245,9 @@ impl Core {
                 && let Some(recipe) = self.cache.hit(index)
             {
                 let relative = matches!(value.first(), Some(b'+' | b'-'));
-                match self.apply(&recipe, raw, relative, received, now) {
-                    Ok(()) => return self.count_warm(&recipe, 1),
-                    // The series expired since; the slow path makes it anew.
-                    Err(Stale) => {}
+                // If it is stale, its series expired since; the slow path makes it anew.
+                if self.apply(&recipe, raw, relative, received, now).is_ok() {
+                    return self.count_warm(&recipe, 1);
                 }
             }
             return self.take_cold(line, Some((hash, head, tail)), received, now);
@@ -286,7 +285,7 @@ impl Core {
         let event = match recipe.action {
             Action::Count => {
                 if value < 0.0 {
-                    self.ledger.count_error(EventError::IllegalNegativeCounter);
+                    self.ledger.count_error(EventError::IllegalNegativeCounter, 1);
                     return Ok(());
                 }
                 self.registry.add(recipe.series, value, now)?;
@@ -323,7 +322,10 @@ impl Core {
         // The parser lends its scratch space to the events, so it leaves `self` for the time.
         let mut parser = std::mem::take(&mut self.parser);
         parser.parse_line(line, &mut tally, &mut |event| {
-            let Some(recipe) = self.resolve(&event, now) else { return };
+            let recipe = match self.resolve(&event, now) {
+                Ok(recipe) => recipe,
+                Err(why) => return self.count_unrecorded(event.kind.into(), why, 1),
+            };
             let relative = matches!(event.kind, EventKind::Gauge { relative: true });
             // A series that was just found or made cannot be gone.
             let _ = self.apply(&recipe, event.raw, relative, received, now);
@@ -341,45 +343,39 @@ impl Core {
         self.ledger.tally += &tally;
     }
 
-    /// Maps the event and finds its series; counts the event as refused if it can have none.
-    fn resolve(&mut self, event: &Event<'_>, now: Timestamp) -> Option<Recipe> {
-        let kind = match event.kind {
+    /// Maps the event and finds or makes its series.
+    fn resolve(&mut self, event: &Event<'_>, now: Timestamp) -> Result<Recipe, Unrecorded> {
+        let (kind, action) = match event.kind {
+            // Before a series is made for it.
             EventKind::Counter if event.value() < 0.0 => {
-                // Before a series is made for it.
-                self.ledger.count_error(EventError::IllegalNegativeCounter);
-                self.ledger.unmapped += 1;
-                return None;
+                return Err(Unrecorded::Error(EventError::IllegalNegativeCounter));
             }
-            EventKind::Counter => FamilyKind::Counter,
-            EventKind::Gauge { .. } => FamilyKind::Gauge,
-            EventKind::Observer => FamilyKind::Summary,
-            EventKind::Set { .. } => return None,
+            EventKind::Counter => (FamilyKind::Counter, Action::Count),
+            EventKind::Gauge { .. } => (FamilyKind::Gauge, Action::Gauge),
+            EventKind::Observer => (FamilyKind::Summary, Action::Observe),
         };
         self.name.clear();
         escape_name(event.name, &mut self.name);
         if self.name.is_empty() {
-            self.ledger.count_error(EventError::EmptyMetricName);
-            self.ledger.unmapped += 1;
-            return None;
+            return Err(Unrecorded::Error(EventError::EmptyMetricName));
         }
-        match self.series(kind, event.tags, now) {
-            Ok(series) => Some(Recipe {
-                series,
-                action: match event.kind {
-                    EventKind::Counter => Action::Count,
-                    EventKind::Gauge { .. } => Action::Gauge,
-                    EventKind::Observer | EventKind::Set { .. } => Action::Observe,
-                },
-                divisor: event.divisor,
-                times: event.times,
-                tagged: !event.tags.is_empty(),
-                mapped: false,
-            }),
-            Err(refusal) => {
-                self.ledger.count_refused(event.kind.into(), &self.name, refusal);
-                self.ledger.unmapped += 1;
-                None
-            }
+        let series = self.series(kind, event.tags, now).map_err(Unrecorded::Refused)?;
+        Ok(Recipe {
+            series,
+            action,
+            divisor: event.divisor,
+            times: event.times,
+            tagged: !event.tags.is_empty(),
+            mapped: false,
+        })
+    }
+
+    /// Counts events that have no series, under their reason. `self.name` is still the family's.
+    fn count_unrecorded(&mut self, event: EventType, why: Unrecorded, times: u64) {
+        self.ledger.unmapped += times;
+        match why {
+            Unrecorded::Error(error) => self.ledger.count_error(error, times),
+            Unrecorded::Refused(refusal) => self.ledger.count_refused(event, &self.name, refusal, times),
         }
     }
 
@@ -435,30 +431,38 @@ impl Core {
         let unit = exact_unit(recipe.divisor).unwrap_or(1);
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53, as a counter is at all")]
         let amount = growth.sum.wrapping_mul(unit) as f64;
+        self.ledger.slot_lines += growth.lines;
         if self.registry.add(recipe.series, amount, now).is_err() {
             // The series expired while the kernel saw nothing of it; its line makes it anew.
             match self.renew(growth.entry, now) {
-                Some(recipe) => {
-                    let _ = self.registry.add(recipe.series, amount, now);
+                // A series that was just made cannot be gone.
+                Ok(series) => drop(self.registry.add(series, amount, now)),
+                Err(why) => {
+                    let tally = &mut self.ledger.tally;
+                    tally.lines += growth.lines;
+                    tally.samples += growth.lines;
+                    tally.events += growth.lines;
+                    return self.count_unrecorded(EventType::Counter, why, growth.lines);
                 }
-                None => return,
             }
         }
-        self.ledger.slot_lines += growth.lines;
         self.ledger.count_recorded(EventType::Counter, growth.lines);
         self.count_warm(&recipe, growth.lines);
     }
 
     /// Finds or makes the series of a remembered line once more.
-    fn renew(&mut self, index: EntryIndex, now: Timestamp) -> Option<Recipe> {
-        let line = self.cache.entry(index)?.line("0");
+    fn renew(&mut self, index: EntryIndex, now: Timestamp) -> Result<SeriesId, Unrecorded> {
+        let line = self.cache.entry(index).map(|entry| entry.line("0")).unwrap_or_default();
         let mut parser = std::mem::take(&mut self.parser);
-        let mut renewed = None;
+        // A line that was remembered gives exactly one event.
+        let mut renewed = Err(Unrecorded::Error(EventError::EmptyMetricName));
         parser.parse_line(&line, &mut Tally::default(), &mut |event| renewed = self.resolve(&event, now));
         self.parser = parser;
         let recipe = renewed?;
-        self.cache.entry_mut(index)?.recipe = recipe;
-        Some(recipe)
+        if let Some(entry) = self.cache.entry_mut(index) {
+            entry.recipe = recipe;
+        }
+        Ok(recipe.series)
     }
 
     /// What could be promoted, busiest first. Ends the cache's window.
@@ -486,6 +490,13 @@ impl Core {
     }
 }
 
+/// Why an event has no series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unrecorded {
+    Error(EventError),
+    Refused(Refusal),
+}
+
 /// Help text of a family that no mapping rule describes; statsd_exporter's.
 const DEFAULT_HELP: &str = "Metric autogenerated by statsd_exporter.";
 
@@ -510,6 +521,119 @@ fn exact_unit(divisor: f64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datagram::Transport;
+
+    fn pipeline() -> Pipeline {
+        let options = PipelineOptions {
+            dialects: Dialects::default(),
+            registry: RegistryConfig::default(),
+            cached_lines_max: 100,
+            promotion: PromotionOptions::default(),
+        };
+        Pipeline::new(options, None)
+    }
+
+    fn ingest(pipeline: &Pipeline, payloads: &[&str], received: u64) {
+        let batch: Vec<Datagram<'_>> = payloads
+            .iter()
+            .map(|payload| Datagram {
+                payload: payload.as_bytes(),
+                received: Timestamp(received),
+                source: None,
+                transport: Transport::Udp,
+            })
+            .collect();
+        pipeline.ingest(&batch);
+    }
+
+    /// The exposition without its comments. The ledger must close, whatever came.
+    fn exposition(pipeline: &Pipeline) -> String {
+        pipeline.look(|core| core.ledger.check()).expect("the ledger closes");
+        let mut out = Vec::new();
+        pipeline.write_exposition(Vec::new(), &mut out);
+        let text = String::from_utf8(out).expect("an exposition is text");
+        text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// In one batch and one by one, which must make no difference.
+    #[track_caller]
+    fn check(payloads: &[&str], expected: &str) {
+        let cold = pipeline();
+        ingest(&cold, payloads, 1);
+        assert_eq!(exposition(&cold), expected);
+        let warm = pipeline();
+        for payload in payloads {
+            ingest(&warm, &[payload], 1);
+        }
+        assert_eq!(exposition(&warm), expected);
+    }
+
+    #[test]
+    fn a_sampled_counter_is_scaled_by_its_rate() {
+        check(&["airflow.ti_failures:2|c|@0.5"], "airflow_ti_failures 4\n");
+    }
+
+    #[test]
+    fn lines_of_one_name_add_up_however_they_are_cut_into_datagrams() {
+        check(&["a:1|c\na:2|c", "a:3|c\n", "a:4|c\nb:0|c"], "a 10\nb 0\n");
+    }
+
+    #[test]
+    fn a_gauge_is_set_or_moved() {
+        check(&["g:5|g", "g:+2|g", "g:-3|g"], "g 4\n");
+        check(&["g:0|g\ng:-4|g"], "g -4\n");
+    }
+
+    #[test]
+    fn an_older_datagram_never_overwrites_a_newer_one() {
+        let pipeline = pipeline();
+        ingest(&pipeline, &["g:1|g"], 10);
+        ingest(&pipeline, &["g:2|g"], 20);
+        ingest(&pipeline, &["g:3|g"], 15);
+        assert_eq!(exposition(&pipeline), "g 2\n");
+        assert_eq!(pipeline.look(|core| core.ledger.outdated_gauges), 1);
+    }
+
+    #[test]
+    fn a_timer_is_a_summary_in_seconds() {
+        check(
+            &["t:100|ms", "t:200|ms|#k:v", "t:300|ms"],
+            "t{quantile=\"0.5\"} 0.1\nt{quantile=\"0.9\"} 0.3\nt{quantile=\"0.99\"} 0.3\nt_sum 0.4\nt_count 2\n\
+             t{k=\"v\",quantile=\"0.5\"} 0.2\nt{k=\"v\",quantile=\"0.9\"} 0.2\nt{k=\"v\",quantile=\"0.99\"} 0.2\n\
+             t_sum{k=\"v\"} 0.2\nt_count{k=\"v\"} 1\n",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_counted_under_its_reason() {
+        let pipeline = pipeline();
+        for _ in 0..2 {
+            ingest(&pipeline, &["c:-1|c", "x:1|c", "x:1|g", ",k=v:1|c", "no colon", "c:-1|c"], 1);
+        }
+        assert_eq!(exposition(&pipeline), "x 2\n");
+        pipeline.look(|core| {
+            assert_eq!(core.ledger.errors(EventError::IllegalNegativeCounter), 4);
+            assert_eq!(core.ledger.errors(EventError::EmptyMetricName), 2);
+            assert_eq!(core.ledger.conflicts().collect::<Vec<_>>(), [("gauge", "x", 2)]);
+            assert_eq!((core.ledger.tally.lines, core.ledger.tally.events), (12, 10));
+        });
+    }
+
+    #[test]
+    fn a_remembered_line_counts_as_the_parser_counts() {
+        let payloads = ["a:1|c|#k:v", "b:1.5|ms|@0.5", "g:1|g", "d:1:2:3|d", "e:1|c:2|g", "f:1|c|#bad", "\n"];
+        let (once, warm) = (pipeline(), pipeline());
+        for _ in 0..3 {
+            ingest(&warm, &payloads, 1);
+        }
+        ingest(&once, &payloads, 1);
+        let (once, warm) = (once.look(|core| core.ledger.tally), warm.look(|core| core.ledger.tally));
+        let mut thrice = Tally::default();
+        for _ in 0..3 {
+            thrice += &once;
+        }
+        assert_eq!(warm, thrice);
+    }
 
     #[test]
     fn a_rate_is_scaled_exactly_or_not_at_all() {

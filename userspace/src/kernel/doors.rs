@@ -175,12 +175,16 @@ impl Doors {
             let name = interface.name.clone();
             match self.attach(interface) {
                 Ok(link) => {
+                    self.refused.remove(&interface.index);
                     self.attached.insert(interface.index, Attached { name: name.clone(), _link: link });
                     changes.push(Change::Attached { interface: name });
                 }
                 Err(reason) => {
-                    self.refused.insert(interface.index, (name.clone(), reason.clone()));
-                    changes.push(Change::Refused { interface: name, reason });
+                    // Tried again at each look, for what stood in the way may go; told once.
+                    let refused = (name.clone(), reason.clone());
+                    if self.refused.insert(interface.index, refused.clone()) != Some(refused) {
+                        changes.push(Change::Refused { interface: name, reason });
+                    }
                 }
             }
         }

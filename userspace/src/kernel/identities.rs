@@ -84,7 +84,8 @@ impl IdentityTable {
     fn places(&self, hash: u64) -> std::ops::Range<usize> {
         // The kernel takes the low half of the hash, too.
         let bucket = usize::try_from(hash & 0xffff_ffff & self.bucket_mask).unwrap_or(0);
-        bucket * BUCKET_PLACES..(bucket + 1) * BUCKET_PLACES
+        let places = BUCKET_PLACES as usize;
+        bucket * places..(bucket + 1) * places
     }
 
     fn store(&self, memory: &MemoryMap, at: usize, word: u64, order: Ordering) {

@@ -41,8 +41,4 @@ pub enum EventKind {
     },
     /// Timer, histogram or distribution: one observation.
     Observer,
-    /// One member of a set, by the hash of its text; only from a parser that was told to accept sets.
-    Set {
-        member_hash: u64,
-    },
 }

@@ -9,16 +9,13 @@ use super::{Dialects, Event, LineError, Tally, head};
 #[derive(Debug, Default)]
 pub struct Parser {
     pub dialects: Dialects,
-    /// Whether a set's sample becomes an event. statsd_exporter refuses them, and so do we unless
-    /// told otherwise.
-    pub sets: bool,
     joined_name: String,
     escaped_keys: String,
     hasher: foldhash::fast::RandomState,
 }
 
 impl Parser {
-    /// A parser for `dialects` that refuses sets.
+    /// A parser for `dialects`.
     #[must_use]
     pub fn new(dialects: Dialects) -> Self {
         Self { dialects, ..Self::default() }
@@ -65,7 +62,7 @@ impl Parser {
         if packed && !suffix_parts.kind.is_observer() {
             return Err(LineError::InvalidAggregateType);
         }
-        let mut samples = Samples { name: head.name, sets: self.sets, tally, sink };
+        let mut samples = Samples { name: head.name, tally, sink };
         if packed || has_section || !suffix.contains(':') {
             // One sample, or several values that share everything after the first `|`. What they
             // share is read once: a datagram of many values and many tags must not cost their
@@ -118,7 +115,6 @@ impl<'a> Suffix<'a> {
 /// The samples of one line on their way out.
 struct Samples<'a, S> {
     name: &'a str,
-    sets: bool,
     tally: &'a mut Tally,
     sink: &'a mut S,
 }
@@ -141,8 +137,7 @@ impl<S: FnMut(Event<'_>)> Samples<'_, S> {
         if suffix.too_many_parts {
             return self.refuse(LineError::MalformedComponent);
         }
-        let is_set = self.sets && suffix.kind == SampleType::Set;
-        let value = match sample::value(value, is_set) {
+        let value = match sample::value(value) {
             Ok(value) => value,
             Err(error) => return self.refuse(error),
         };
@@ -165,7 +160,7 @@ impl<S: FnMut(Event<'_>)> Samples<'_, S> {
             divisor: reading.divisor,
             times: reading.times,
             tags,
-            cacheable: alone && clean && !is_set,
+            cacheable: alone && clean,
         });
     }
 }
@@ -196,7 +191,6 @@ mod tests {
                 EventKind::Gauge { relative: false } => "gauge",
                 EventKind::Gauge { relative: true } => "gauge+",
                 EventKind::Observer => "observer",
-                EventKind::Set { .. } => "set",
             };
             let odd = if event.cacheable { "" } else { "!" };
             let (name, tags, value, times) = (event.name, tags.join(","), event.value(), event.times);
@@ -422,16 +416,9 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_read_when_asked_for() {
-        let mut parser = Parser { sets: true, ..Parser::default() };
-        assert_eq!(read_with(&mut parser, b"a:user|s|#k:v"), "a{k=v} set 0*1!\n");
-        assert_eq!(read_with(&mut parser, b"a:|s"), "malformed_value 1\n");
-        let mut hashes = Vec::new();
-        for line in ["a:x|s", "b:x|s", "a:y|s"] {
-            parser.parse_line(line.as_bytes(), &mut Tally::default(), &mut |event| hashes.push(event.kind));
-        }
-        assert_eq!(hashes[0], hashes[1]);
-        assert_ne!(hashes[0], hashes[2]);
+    fn a_set_is_read_and_refused() {
+        check("a:1|s|#k:v", &["illegal_event 1"]);
+        check("a:user|s", &["malformed_value 1"]);
     }
 
     #[test]
@@ -453,8 +440,8 @@ mod tests {
         }
 
         #[test]
-        fn bytes_of_the_grammar_are_accounted_for(line in "[ab]{0,2}[:|#@,=\\[\\]cgmsh1T.+-]{0,24}", sets in any::<bool>()) {
-            read_with(&mut Parser { sets, ..Parser::default() }, line.as_bytes());
+        fn bytes_of_the_grammar_are_accounted_for(line in "[ab]{0,2}[:|#@,=\\[\\]cgmsh1T.+-]{0,24}") {
+            read_with(&mut Parser::default(), line.as_bytes());
         }
 
         #[test]

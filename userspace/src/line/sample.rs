@@ -1,7 +1,5 @@
 //! Sample -> kind of event, with its sample rates at work.
 
-use std::hash::BuildHasher;
-
 use super::event::EventKind;
 use super::number;
 use super::{LineError, Tally};
@@ -39,23 +37,15 @@ impl SampleType {
 
 /// The value of a sample, before its type is asked.
 #[derive(Clone, Copy)]
-pub(super) enum Value {
-    Number { value: f64, signed: bool },
-    Member { hash: u64 },
+pub(super) struct Value {
+    value: f64,
+    signed: bool,
 }
 
-/// Reads the value of a sample. Only a set takes any text, and only where sets are accepted.
-pub(super) fn value(text: &str, is_set: bool) -> Result<Value, LineError> {
-    if is_set {
-        // One seed for all parsers of the process, since their sets meet in the registry.
-        let hasher = foldhash::quality::FixedState::with_seed(0);
-        return match text {
-            "" => Err(LineError::MalformedValue),
-            member => Ok(Value::Member { hash: hasher.hash_one(member.as_bytes()) }),
-        };
-    }
+/// Reads the value of a sample. It must be a number whatever the type, also of a set.
+pub(super) fn value(text: &str) -> Result<Value, LineError> {
     let value = number::parse(text.as_bytes()).map_err(|_| LineError::MalformedValue)?;
-    Ok(Value::Number { value, signed: text.starts_with(['+', '-']) })
+    Ok(Value { value, signed: text.starts_with(['+', '-']) })
 }
 
 /// The part of an event that comes from the sample alone.
@@ -68,13 +58,7 @@ pub(super) struct Reading {
 
 /// Puts `value` together with its type and sample rates; `None`, and counted, if no event comes of it.
 pub(super) fn reading(value: Value, kind: SampleType, rates: &[f64], tally: &mut Tally) -> Option<Reading> {
-    let (value, signed) = match value {
-        Value::Number { value, signed } => (value, signed),
-        Value::Member { hash } => {
-            let kind = EventKind::Set { member_hash: hash };
-            return Some(Reading { kind, raw: 0.0, divisor: 1.0, times: 1 });
-        }
-    };
+    let Value { value, signed } = value;
     let observer = |divisor| Reading { kind: EventKind::Observer, raw: value, divisor, times: times(rates) };
     let reading = match kind {
         SampleType::Counter => {

@@ -21,7 +21,7 @@ pub enum LineError {
     /// [`Tally::kept`] counts it.
     InvalidSampleFactor,
     MalformedContainerId,
-    /// A type that we do not know, or sets where they are not accepted.
+    /// A set, or a type that we do not know.
     IllegalEvent,
 }
 

@@ -7,6 +7,7 @@ use super::summary::Summary;
 
 /// Names one series for as long as it lives; afterwards it names nothing, never another series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub struct SeriesId {
     pub(super) index: u32,
     pub(super) generation: u32,

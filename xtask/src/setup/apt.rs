@@ -1,5 +1,6 @@
 //! Names of Debian packages -> installed, or only unpacked where installing would start something.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,6 +16,9 @@ use crate::host::Privilege;
 use crate::paths;
 
 const NEEDS_NETWORK: &str = "apt must reach a mirror: is there a network?";
+/// Names a Debian mirror, for a system whose own lists do not have what we need: Ubuntu has no 6.1
+/// kernel.
+const MIRROR_VARIABLE: &str = "ROTAMETER_DEBIAN_MIRROR";
 const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Installs the packages on the system, as root or through sudo.
@@ -44,7 +48,7 @@ pub(super) fn unpack(host: &Host, package: &str, into: &Path, patterns: &[&str])
 
 /// As [`unpack`], all files, with every package it depends on that the machine does not have.
 pub(super) fn unpack_with_dependencies(host: &Host, package: &str, into: &Path) -> Result<()> {
-    let lists = Lists::for_debian_12(host)?;
+    let lists = Lists::new(host)?;
     let mut simulate = lists.command("apt-get");
     simulate.args(["--simulate", "install", "--no-install-recommends", package]);
     let plan = command::output(&mut simulate)?;
@@ -74,11 +78,16 @@ fn unpack_all(host: &Host, packages: &[String], into: &Path, patterns: &[&str]) 
 
 /// The newest of the packages whose name is prefix, version, suffix.
 pub(super) fn newest(host: &Host, prefix: &str, suffix: &str) -> Result<String> {
-    let lists = Lists::for_debian_12(host)?;
+    let lists = Lists::new(host)?;
     let names = command::output(lists.command("apt-cache").args(["pkgnames", prefix]))?;
     let names = names.lines().filter(|name| name.ends_with(suffix));
     let newest = names.max_by_key(|name| numbers(name)).map(str::to_owned);
-    newest.with_context(|| format!("apt knows no package {prefix}*{suffix}; {NEEDS_NETWORK}"))
+    newest.with_context(|| {
+        format!(
+            "apt knows no package {prefix}*{suffix}; where this is not Debian 12, name a Debian mirror in \
+             {MIRROR_VARIABLE}; else, {NEEDS_NETWORK}"
+        )
+    })
 }
 
 /// Makes a file below the tools folder known as `bin/<its name>`.
@@ -107,7 +116,7 @@ fn remove(folder: &Path) -> Result<()> {
 
 /// Archives of the packages, in the folder.
 fn download(host: &Host, packages: &[String], into: &Path) -> Result<Vec<PathBuf>> {
-    let lists = Lists::for_debian_12(host)?;
+    let lists = Lists::new(host)?;
     // apt's own unprivileged user cannot write here, and says so on each download.
     let mut download = lists.command("apt-get");
     download.args(["-o", "APT::Sandbox::User=root", "download"]).args(packages).current_dir(into);
@@ -165,49 +174,48 @@ fn update_once(host: &Host) {
 struct Lists(Vec<OsString>);
 
 impl Lists {
-    /// Lists that hold Debian 12's packages: the system's, or, on another release, on Ubuntu, or
-    /// where we may not refresh the system's, a set of our own under `target/`.
-    fn for_debian_12(host: &Host) -> Result<Self> {
+    /// The system's; a refreshed set of our own under `target/` where we may not refresh those, or
+    /// where a Debian mirror is named.
+    fn new(host: &Host) -> Result<Self> {
         if !host.distribution.has_apt() {
             bail!("{} has no apt to fetch Debian packages with", host.distribution.name());
         }
-        if host.distribution.is_debian_12() && host.privilege != Privilege::None {
+        let mirror = env::var(MIRROR_VARIABLE).ok();
+        if mirror.is_none() && host.privilege != Privilege::None {
             update_once(host);
             return Ok(Self(Vec::new()));
         }
-        Self::own(host)
+        Self::own(host, mirror.as_deref())
     }
 
-    fn own(host: &Host) -> Result<Self> {
-        if !Path::new(DEBIAN_KEYS).is_file() {
-            eprintln!("setup: debian-archive-keyring is needed to check Debian's signatures");
-            install(host, &["debian-archive-keyring"])?;
-        }
+    fn own(host: &Host, mirror: Option<&str>) -> Result<Self> {
         let folder = paths::tools().join("apt");
         let (lists, cache) = (folder.join("lists"), folder.join("cache"));
         for folder in [lists.join("partial"), cache.join("archives/partial")] {
             fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         }
-        let sources = folder.join("sources.list");
-        let options = format!("[arch={} signed-by={DEBIAN_KEYS}]", architecture());
-        let text = format!(
-            "deb {options} http://deb.debian.org/debian bookworm main\n\
-             deb {options} http://deb.debian.org/debian-security bookworm-security main\n"
-        );
-        fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
-
         let setting = |name: &str, path: &Path| {
             let mut value = OsString::from(format!("{name}="));
             value.push(path);
             ["-o".into(), value]
         };
-        let settings = [
-            setting("Dir::Etc::SourceList", &sources),
-            setting("Dir::Etc::SourceParts", Path::new("/dev/null")),
+        let mut settings = vec![
             setting("Dir::State::Lists", &lists),
             setting("Dir::Cache", &cache),
             setting("APT::Sandbox::User", Path::new("root")),
         ];
+        if let Some(mirror) = mirror {
+            if !Path::new(DEBIAN_KEYS).is_file() {
+                eprintln!("setup: debian-archive-keyring is needed to check Debian's signatures");
+                install(host, &["debian-archive-keyring"])?;
+            }
+            let sources = folder.join("sources.list");
+            let text =
+                format!("deb [arch={} signed-by={DEBIAN_KEYS}] {mirror} bookworm main\n", architecture());
+            fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
+            settings.push(setting("Dir::Etc::SourceList", &sources));
+            settings.push(setting("Dir::Etc::SourceParts", Path::new("/dev/null")));
+        }
         let own = Self(settings.into_iter().flatten().collect());
         static ONCE: Once = Once::new();
         let mut updated = Ok(());

@@ -43,5 +43,5 @@ pub(super) fn install(install: &mut Command) -> Result<()> {
     // Flags meant for the workspace would be built into the tool.
     install.env_remove("RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
     install.arg("--force").arg("--root").arg(paths::tools());
-    command::run(install).context("cargo install needs the network, to reach crates.io")
+    command::run(install).context("cargo install needs the network, to reach the crate registry")
 }
