@@ -6,6 +6,15 @@ mod loaded;
 mod frames;
 mod payloads;
 
+mod generate;
+mod model;
+
+mod differential;
+mod sockets;
+
+mod conservation;
+mod subset;
+
 mod verifier;
 
 mod old_kernel;
