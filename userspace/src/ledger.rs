@@ -80,7 +80,9 @@ pub struct Ledger {
     pub slot_lines: u64,
     recorded: [u64; EventType::ALL.len()],
     errors: [u64; EventError::ALL.len()],
-    /// Events that a mapping rule took, or none.
+    /// What observers took in, each observation as often as it counts.
+    pub observations: u64,
+    /// Events that a mapping rule took, or none; observations as often as they count.
     pub mapped: u64,
     pub unmapped: u64,
     refused: BTreeMap<&'static str, u64>,

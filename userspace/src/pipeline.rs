@@ -264,10 +264,16 @@ impl Core {
         if recipe.tagged {
             tally.tags += times;
         }
-        if recipe.mapped {
-            self.ledger.mapped += times;
-        } else {
-            self.ledger.unmapped += times;
+        self.count_mapping(recipe, times);
+    }
+
+    /// An observation that counts several times is as many events to statsd_exporter.
+    fn count_mapping(&mut self, recipe: &Recipe, times: u64) {
+        let events = times.saturating_mul(recipe.times);
+        let count = if recipe.mapped { &mut self.ledger.mapped } else { &mut self.ledger.unmapped };
+        *count = count.saturating_add(events);
+        if recipe.action == Action::Observe {
+            self.ledger.observations = self.ledger.observations.saturating_add(events);
         }
     }
 
@@ -329,11 +335,7 @@ impl Core {
             let relative = matches!(event.kind, EventKind::Gauge { relative: true });
             // A series that was just found or made cannot be gone.
             let _ = self.apply(&recipe, event.raw, relative, received, now);
-            if recipe.mapped {
-                self.ledger.mapped += 1;
-            } else {
-                self.ledger.unmapped += 1;
-            }
+            self.count_mapping(&recipe, 1);
             if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
                 let promotable = recipe.action == Action::Count && exact_unit(recipe.divisor).is_some();
                 self.cache.insert(hash, head, tail, recipe, promotable);

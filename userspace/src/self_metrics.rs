@@ -199,7 +199,11 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
         "The number of errors parsing DogStatsD tags.",
         tally.tag_errors,
     );
-    let types = EventType::ALL.map(|event| (label("type", event.name()), ledger.recorded(event)));
+    // To statsd_exporter a sampled observation is as many events as it counts.
+    let types = EventType::ALL.map(|event| {
+        let count = if event == EventType::Observer { ledger.observations } else { ledger.recorded(event) };
+        (label("type", event.name()), count)
+    });
     out.labelled(
         "statsd_exporter_events_total",
         "The total number of StatsD events seen.",
@@ -326,6 +330,13 @@ fn datagrams(reading: &Reading<'_>, out: &mut Families) {
 fn events(reading: &Reading<'_>, out: &mut Families) {
     let (ledger, tally) = (reading.ledger, &reading.ledger.tally);
     out.counter("rotameter_events_total", "Events that lines gave, by all ways.", tally.events);
+    let recorded = EventType::ALL.map(|event| (label("type", event.name()), ledger.recorded(event)));
+    out.labelled(
+        "rotameter_events_recorded_total",
+        "Events that reached their series, by type; a sampled observation is one.",
+        sorted(recorded.to_vec()),
+        false,
+    );
     out.counter(
         "rotameter_events_vanished_total",
         "Observations whose sample rate repeats them zero times.",
