@@ -8,6 +8,8 @@ mod docs;
 #[cfg(test)]
 mod e2e;
 #[cfg(test)]
+mod kernel;
+#[cfg(test)]
 mod parser;
 #[cfg(test)]
 mod vm;

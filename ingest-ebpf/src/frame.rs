@@ -22,7 +22,6 @@ const UDP_BYTES: usize = 8;
 const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
 const VLAN_ID_MASK: u16 = 0x0fff_u16.to_be();
 const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
 
@@ -36,7 +35,8 @@ pub fn payload(ctx: &XdpContext, scratch: &mut Scratch) -> Result<usize, Verdict
     let mut ethertype: u16 = frame.read(12).ok_or(Verdict::OtherTraffic)?;
     let mut vlan = 0;
     let mut ip = ETHERNET_BYTES;
-    if ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN {
+    // A service tag (802.1ad) counts its ids apart, so it is left to the stack.
+    if ethertype == ETHERTYPE_VLAN {
         let tag: u16 = frame.read(ETHERNET_BYTES).ok_or(Verdict::OtherTraffic)?;
         vlan = tag & VLAN_ID_MASK;
         ethertype = frame.read(ETHERNET_BYTES + 2).ok_or(Verdict::OtherTraffic)?;

@@ -42,7 +42,9 @@ pub enum Refused {
 const ENTRY_WORDS: usize = 1 + IDENTITY_WORDS_MAX;
 
 impl IdentityTable {
-    pub(super) fn new(buckets: MemoryMap, entries: MemoryMap, bucket_count: u32) -> Self {
+    /// A table over `bucket_count` buckets, a power of two, and as many entries as there are slots.
+    #[must_use]
+    pub fn new(buckets: MemoryMap, entries: MemoryMap, bucket_count: u32) -> Self {
         Self { buckets, entries, bucket_mask: u64::from(bucket_count) - 1 }
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 use tracing::warn;
@@ -35,7 +37,7 @@ pub struct Interface {
     pub loopback: bool,
     /// What made it, for a virtual interface: `veth`, `bridge`, `vlan`.
     pub kind: Option<String>,
-    /// Of a VLAN interface: the interface that its frames cross, and its id.
+    /// Of an 802.1Q interface: the interface that its frames cross, and its id.
     pub vlan: Option<Vlan>,
     /// In ascending order.
     pub addresses: Vec<IpAddr>,
@@ -293,10 +295,7 @@ fn interface(link: &LinkMessage) -> Interface {
                     _ => None,
                 });
                 vlan_id = infos.iter().find_map(|info| match info {
-                    LinkInfo::Data(InfoData::Vlan(vlan)) => vlan.iter().find_map(|vlan| match vlan {
-                        InfoVlan::Id(id) => Some(*id),
-                        _ => None,
-                    }),
+                    LinkInfo::Data(InfoData::Vlan(vlan)) => vlan_id_of(vlan),
                     _ => None,
                 });
             }
@@ -306,6 +305,18 @@ fn interface(link: &LinkMessage) -> Interface {
     }
     interface.vlan = parent.zip(vlan_id).map(|(parent, id)| Vlan { parent, id });
     interface
+}
+
+/// The id of an 802.1Q interface. Those of 802.1ad count their ids apart, and door 1 leaves their
+/// frames to the stack.
+fn vlan_id_of(vlan: &[InfoVlan]) -> Option<u16> {
+    if vlan.contains(&InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)) {
+        return None;
+    }
+    vlan.iter().find_map(|info| match info {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 /// The interface's own address: on a point-to-point link, `Address` is the peer's.
@@ -327,6 +338,14 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn only_an_802_1q_interface_has_a_vlan_for_door_1() {
+        let of = |protocol| vlan_id_of(&[InfoVlan::Protocol(protocol), InfoVlan::Id(7)]);
+        assert_eq!(of(VlanProtocol::Ieee8021Q), Some(7));
+        assert_eq!(of(VlanProtocol::Ieee8021Ad), None);
+        assert_eq!(vlan_id_of(&[InfoVlan::Id(7)]), Some(7));
+    }
 
     #[track_caller]
     fn check(glob: &str, matching: &[&str], other: &[&str]) {

@@ -1,0 +1,20 @@
+//! Datagrams -> verdicts: the compiled object against what it should do, and the properties that
+//! kernel and daemon rely on together.
+
+mod loaded;
+
+mod frames;
+mod payloads;
+
+mod generate;
+mod model;
+
+mod differential;
+mod sockets;
+
+mod conservation;
+mod subset;
+
+mod verifier;
+
+mod old_kernel;
