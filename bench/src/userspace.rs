@@ -1,6 +1,6 @@
 //! Ring records -> what userspace pays for each, on a warm cache.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{hint::black_box, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -50,8 +50,18 @@ pub fn cold_payloads() -> anyhow::Result<Vec<Vec<u8>>> {
 ///
 /// What the kernel says; or records went astray.
 pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
-    // Each CPU has a ring of its own; all records are to lie in one.
-    network::pin(0)?;
+    // A thread of its own, because it stays on one CPU: each has a ring, and all records are to lie
+    // in one.
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            network::pin(0)?;
+            measure_here(object, runs)
+        });
+        thread.join().unwrap_or_else(|_| anyhow::bail!("the scenario panicked"))
+    })
+}
+
+fn measure_here(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
     let sizes = Sizes { slots: 4096, buckets: 8192, ring_bytes: RING_BYTES };
     let frames: Vec<Vec<u8>> = cold_payloads()?.iter().map(|payload| frame().payload(payload)).collect();
     let mut walked = kernel_cost::load(object, sizes)?;
