@@ -118,7 +118,7 @@ fn long_datagrams_and_fragments_take_the_socket() {
     let of = |bytes: usize| {
         let mut payload = Vec::new();
         while payload.len() + 32 < bytes {
-            write!(payload, "long.{}:1|c\n", payload.len() % 7).expect("a vector has room");
+            writeln!(payload, "long.{}:1|c", payload.len() % 7).expect("a vector has room");
         }
         payload.resize(bytes, b'x');
         payload
