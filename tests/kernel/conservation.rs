@@ -21,14 +21,24 @@ const BUCKETS: u32 = 2;
 #[derive(Clone, Debug)]
 enum Step {
     /// A program counts a line of this entry, if it is hot.
-    Count { entry: u32, value: u64 },
+    Count {
+        entry: u32,
+        value: u64,
+    },
     /// A program that looked up the identity before it was taken out counts only now.
-    CountLate { value: u64 },
+    CountLate {
+        value: u64,
+    },
     Drain,
     /// Drain, demotion by rate, a grace period (in which programs may still count), release and
     /// promotion, as at the end of a window.
-    Tick { wanted: Vec<u32>, late: Vec<u64> },
-    DemoteAll { late: Vec<u64> },
+    Tick {
+        wanted: Vec<u32>,
+        late: Vec<u64>,
+    },
+    DemoteAll {
+        late: Vec<u64>,
+    },
 }
 
 /// The daemon's promotion over tables that no kernel has, and the books about them.

@@ -21,11 +21,7 @@ pub(super) const POOL: [&str; 12] = [
 /// How many cases a property gets; `PROPTEST_CASES` where that is emulated or has much time.
 pub(super) fn config(cases: u32) -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig {
-        cases: wanted.unwrap_or(cases),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { cases: wanted.unwrap_or(cases), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A text where a value stands: mostly digits, also everything that nearly is.
@@ -70,13 +66,15 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
 pub(super) fn line() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![6 => pool_line(), 3 => any_line(), 1 => Just(Vec::new())];
     let byte = prop_oneof![3 => prop::sample::select(b"\0\r\n\t\x1f\x20\x7e\x7f\x80\xff:|".to_vec()), 1 => any::<u8>()];
-    (line, any::<prop::sample::Index>(), byte, prop::bool::weighted(0.1)).prop_map(|(mut line, at, byte, spoil)| {
-        if spoil && !line.is_empty() {
-            let at = at.index(line.len());
-            line[at] = byte;
-        }
-        line
-    })
+    (line, any::<prop::sample::Index>(), byte, prop::bool::weighted(0.1)).prop_map(
+        |(mut line, at, byte, spoil)| {
+            if spoil && !line.is_empty() {
+                let at = at.index(line.len());
+                line[at] = byte;
+            }
+            line
+        },
+    )
 }
 
 /// One payload that a frame can carry: hot through and through where all of the pool is, or a mix.
