@@ -79,6 +79,7 @@ impl Loaded {
         let sizes = Sizes { slots: SLOTS, buckets: 256, ring_bytes: RING_BYTES };
         let object = kernel_cost::load(&object_file(), sizes)
             .expect("the object loads; it takes CAP_BPF and CAP_NET_ADMIN");
+        assert_eq!(object.xdp_refused, None);
         let mut loaded = Self { object, counters: BTreeMap::new(), empty_lines: 0, slots: BTreeMap::new() };
         loaded.effect();
         loaded

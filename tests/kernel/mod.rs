@@ -18,3 +18,5 @@ mod subset;
 mod verifier;
 
 mod old_kernel;
+
+mod allocation;

@@ -8,7 +8,7 @@ use ingest_ebpf::verdict::Verdict;
 use rotameter::line::{self, Parser, Tally};
 
 /// A line with its value taken out: head, and tail from the `|`.
-type Key = (Vec<u8>, Vec<u8>);
+pub(super) type Key = (Vec<u8>, Vec<u8>);
 
 /// The promoted identities and their slots.
 #[derive(Clone, Debug, Default)]

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use rotameter::line::{self, Parser, number};
 
 use super::generate;
-use super::model::{events, key};
+use super::model::{Key, events, key};
 use crate::corpus;
 
 /// What the kernel splits the line into: head and tail, and the value.
-fn split(line: &[u8]) -> Option<((Vec<u8>, Vec<u8>), u64)> {
+fn split(line: &[u8]) -> Option<(Key, u64)> {
     let mut payload = Payload { bytes: [b'7'; size_of::<Payload>()] };
     payload.bytes.get_mut(..line.len())?.copy_from_slice(line);
     payload.terminate(line.len());
