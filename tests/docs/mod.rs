@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 const CLI: &str = include_str!("../../userspace/src/cli.rs");
+const CONFIG: &str = include_str!("../../userspace/src/config/mod.rs");
 const SELF_METRICS: &str = include_str!("../../userspace/src/self_metrics.rs");
 const VERDICT: &str = include_str!("../../ingest-ebpf/src/verdict.rs");
 
@@ -107,6 +108,17 @@ fn each_flag_stands_with_its_default() {
         defaults += 1;
     }
     assert!(defaults > 10, "{defaults}");
+}
+
+#[test]
+fn the_default_allow_list_is_the_one_that_is_explained() {
+    let list = CONFIG.split("const ALLOW_SOURCE_DEFAULT").nth(1).expect("the constant is there");
+    let list = list.split_once("] =").and_then(|(_, list)| list.split(']').next()).expect("it is a list");
+    let ranges: Vec<String> =
+        list.split('"').filter(|text| text.contains('/')).map(|text| format!("`{text}`")).collect();
+    assert!(ranges.len() > 3, "{ranges:?}");
+    let page = PRIVILEGES_PAGE.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains(&format!("its own: {}.", ranges.join(", "))), "{ranges:?}");
 }
 
 #[test]

@@ -274,7 +274,9 @@ impl Object {
                 return;
             }
             Err(error) => {
-                self.xdp_refused = Some(format!("asking the kernel for bpf_xdp_load_bytes: {error}"));
+                self.xdp_refused = Some(format!(
+                    "asking the kernel for bpf_xdp_load_bytes: {error}; XDP needs CAP_NET_ADMIN"
+                ));
                 return;
             }
         }
