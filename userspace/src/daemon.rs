@@ -387,11 +387,12 @@ impl Daemon {
     }
 
     fn own_families(&self) -> Vec<crate::exposition::OwnFamily> {
-        let xdp_interfaces: Vec<String> = self
+        let (xdp_interfaces, listen_refused) = self
             .doors
             .lock()
             .as_ref()
-            .map_or_else(Vec::new, |doors| doors.attached().map(str::to_owned).collect());
+            .map(|doors| (doors.attached().map(str::to_owned).collect(), doors.listen_refused))
+            .unwrap_or_default();
         let sockets = self.sockets();
         let malformed_records = self.pipeline.malformed_records();
         let tables = self.pipeline.tables();
@@ -401,6 +402,7 @@ impl Daemon {
                 promotion,
                 slots: tables.sizes.slots,
                 xdp_interfaces,
+                listen_refused,
                 socket_filter_open: self.socket_filter_open.load(Ordering::Relaxed),
             });
             self_metrics::families(&Reading {

@@ -4,10 +4,11 @@ use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -17,13 +18,18 @@ use crate::config::{Log, LogFormat};
 pub fn start(log: Log) {
     // Only a second call fails, and it would find the first one's subscriber at work. What crates
     // below us say through `log` (netlink) comes the same way.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(LevelFilter::from_level(log.level))
-        .event_format(Lines(log.format))
-        .finish()
+    let levels = Targets::new().with_default(LevelFilter::from_level(log.level));
+    // The loader tells every relocation at level debug, which helps nobody who runs a daemon.
+    let levels = LOADER_TARGETS.iter().fold(levels, |levels, target| {
+        levels.with_target(*target, LevelFilter::from_level(log.level).min(LevelFilter::INFO))
+    });
+    let _ = tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines(log.format)))
+        .with(levels)
         .try_init();
 }
+
+const LOADER_TARGETS: [&str; 2] = ["aya", "aya_obj"];
 
 /// Writes one event as one line.
 struct Lines(LogFormat);

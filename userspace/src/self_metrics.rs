@@ -38,6 +38,8 @@ pub struct KernelReading<'a> {
     pub promotion: &'a Promotion,
     pub slots: u32,
     pub xdp_interfaces: Vec<String>,
+    /// Destinations that the kernel's listen set had no room for.
+    pub listen_refused: u64,
     pub socket_filter_open: bool,
 }
 
@@ -57,7 +59,7 @@ pub struct SocketReading {
 }
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-pub const SPARSE_NAMES: [&str; 14] = [
+pub const SPARSE_NAMES: [&str; 15] = [
     "statsd_exporter_sample_errors_total",
     "statsd_exporter_events_total",
     "statsd_exporter_events_actions_total",
@@ -72,6 +74,7 @@ pub const SPARSE_NAMES: [&str; 14] = [
     "rotameter_demotions_total",
     "rotameter_promotions_refused_total",
     "rotameter_slot_lines_total",
+    "rotameter_listen_refused_total",
 ];
 
 /// The families, each with its samples.
@@ -401,6 +404,11 @@ fn kernel(reading: &Reading<'_>, out: &mut Families) {
         "rotameter_promotions_refused_total",
         "Identities that found no place in the kernel's table.",
         promotion.refused,
+    );
+    out.counter(
+        "rotameter_listen_refused_total",
+        "Destinations that found no room in the kernel's listen set; XDP passes what goes there.",
+        kernel.listen_refused,
     );
     out.counter(
         "rotameter_slot_lines_total",

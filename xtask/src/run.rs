@@ -48,12 +48,14 @@ fn explain_privilege(daemon: &Command) {
     if host::may_load_bpf() {
         return;
     }
-    eprintln!("run: no CAP_BPF and CAP_NET_ADMIN: the doors into the kernel stay shut, every datagram takes");
+    eprintln!(
+        "run: no CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: the doors into the kernel stay shut, every datagram takes"
+    );
     eprintln!("run: the ordinary socket; /metrics shows the same, at a higher cost");
     match host::privilege() {
         Privilege::Sudo => eprintln!("run: with the doors open: sudo {} --ebpf=auto", command::shown(daemon)),
         Privilege::Root => {
-            eprintln!("run: this root lacks them, as in a container: give it both capabilities")
+            eprintln!("run: this root lacks them, as in a container: give it all three")
         }
         Privilege::None => eprintln!("run: root can start {} with them", command::shown(daemon)),
     }
