@@ -4,6 +4,10 @@ pub mod corpus;
 pub mod reference;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod e2e;
+#[cfg(test)]
 mod kernel;
 #[cfg(test)]
 mod parser;

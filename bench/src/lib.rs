@@ -1,4 +1,23 @@
-//! Load generators and scenarios, as a library so that tests use the same frames.
+//! Frames -> figures: load generators and scenarios, as a library so that tests use the same frames.
 
 pub mod frame;
+
+pub mod raw_program;
+
+pub mod network;
+
+pub mod generator;
+
+#[path = "../../tests/corpus/mod.rs"]
+pub mod corpus;
+
+pub mod machine;
+
 pub mod kernel_cost;
+pub mod userspace;
+
+pub mod live;
+
+pub mod idle;
+
+pub mod report;

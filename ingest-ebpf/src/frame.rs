@@ -73,7 +73,8 @@ fn ipv4(
     let port = our_port(frame, udp)?;
     let (source, destination) = (frame.at::<u32>(ip + 12), frame.at::<u32>(ip + 16));
     let virtual_interface = listening(ctx, frame, vlan, port, mapped(destination), scratch)?;
-    if !allowed_v4(source) {
+    // The stack takes nothing from the wire that claims to come from the destination itself.
+    if source == destination || !allowed_v4(source) {
         return Err(Verdict::SourceNotAllowed);
     }
     let total = usize::from(u16::from_be(frame.at(ip + 2)));
@@ -129,7 +130,7 @@ fn ipv6(
     let destination = [frame.at::<u64>(ip + 24), frame.at::<u64>(ip + 32)];
     let virtual_interface = listening(ctx, frame, vlan, port, destination, scratch)?;
     let source = [frame.at::<u64>(ip + 8), frame.at::<u64>(ip + 16)];
-    if !allowed_v6(source) {
+    if source == destination || !allowed_v6(source) {
         return Err(Verdict::SourceNotAllowed);
     }
     let length = usize::from(u16::from_be(frame.at(udp + 4)));

@@ -1,10 +1,12 @@
 //! Sizes and layouts of everything that kernel and daemon share through maps.
 //!
-//! The object and the daemon are built apart, so each size is asserted at compile time, and
-//! [`LAYOUT_VERSION`] is compared at load time.
+//! The object and the daemon are built apart, so each size is asserted at compile time, and the
+//! settings' name changes with the layout: an object of another version has no such symbol, and
+//! loading it fails.
 
-/// Raised with every change of a layout in this file.
-pub const LAYOUT_VERSION: u32 = 1;
+/// Symbol of the [`Settings`] in the object. Its number is raised with every change of a layout in
+/// this file, here and in the object's `maps.rs`.
+pub const SETTINGS_SYMBOL: &str = "SETTINGS_1";
 
 /// Longest payload that a door consumes: one Ethernet frame's worth over IPv4.
 pub const PAYLOAD_BYTES_MAX: usize = 1472;
@@ -225,7 +227,6 @@ pub struct NetworkV6 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    pub layout_version: u32,
     /// Columns of `SLOTS`, and elements of `IDENTITIES`.
     pub slots_per_cpu: u32,
     /// Number of buckets less one; their number is a power of two.
@@ -234,7 +235,6 @@ pub struct Settings {
     pub cpus: u32,
     /// A ring asks for its reader when this many bytes wait in it.
     pub ring_wake_bytes: u32,
-    pub padding: u32,
     /// Seed of the identities' hash.
     pub seed: u64,
     /// Networks in use, of each family.
@@ -246,17 +246,15 @@ pub struct Settings {
     pub allowed_v6: [NetworkV6; ALLOWED_NETWORKS_MAX],
 }
 
-const _: () = assert!(size_of::<Settings>() == 40 + 16 + 8 * 16 + 32 * 16);
+const _: () = assert!(size_of::<Settings>() == 32 + 16 + 8 * 16 + 32 * 16);
 
 impl Settings {
     /// Settings under which no frame is ours.
     pub const NONE: Self = Self {
-        layout_version: LAYOUT_VERSION,
         slots_per_cpu: 0,
         bucket_mask: 0,
         cpus: 0,
         ring_wake_bytes: 0,
-        padding: 0,
         seed: 0,
         allowed_v4_count: 0,
         allowed_v6_count: 0,

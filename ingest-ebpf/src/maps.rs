@@ -15,8 +15,8 @@ use ingest_ebpf::{
     },
 };
 
-/// Settings, written into the read-only data before loading.
-#[unsafe(no_mangle)]
+/// Settings, written into the read-only data before loading, under `layout::SETTINGS_SYMBOL`.
+#[unsafe(export_name = "SETTINGS_1")]
 pub static SETTINGS: Settings = Settings::NONE;
 
 /// Reads one field of the settings; volatile, because the compiler believes it knows the value.

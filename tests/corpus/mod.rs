@@ -35,9 +35,9 @@ struct Entry {
 
 const SUFFIX: &str = ".jsonl.gz";
 
-/// The folder that holds the recordings.
+/// The folder that holds the recordings, for every crate of the workspace that takes this file in.
 pub fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus"))
 }
 
 /// Names of all recordings, sorted; for [`load`].

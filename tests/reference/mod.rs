@@ -140,7 +140,7 @@ mod tests {
             )
         };
         assert_eq!(expected.compare(&with(540, 991)), Ok(()));
-        assert!(expected.compare(&with(560, 990)).is_err());
+        assert!(expected.compare(&with(570, 990)).is_err());
         assert!(expected.compare(&with(500, 995)).is_err());
     }
 

@@ -126,7 +126,7 @@ impl Series {
     }
 
     /// Whether `shown` may stand for the quantile `q`: the exact nearest rank as long as there are few
-    /// samples, and one whose rank is off by no more than `error` of them otherwise.
+    /// samples, and one whose rank is off by little more than `error` of them otherwise.
     ///
     /// # Errors
     ///
@@ -138,8 +138,11 @@ impl Series {
         }
         let count = self.count() as f64;
         let rank = (q * count).ceil().max(1.0);
-        // One rank for each of the two places where the sketch rounds.
-        let tolerance = if self.count() < EXACT_BELOW { 0.0 } else { error * count + 2.0 };
+        // Asked for rank r, the sketch of beorn7/perks looks up to f(r) / 2 further on, f(r) = 2 error r / q,
+        // and its entries there are f(r + f(r) / 2) wide: so it may answer with a rank that is lower by
+        // f(r) / 2 and the growth of f. One rank more for each of the two places where it rounds.
+        let sketch = error * count * (1.0 + 2.0 * error / q) + 2.0;
+        let tolerance = if self.count() < EXACT_BELOW { 0.0 } else { sketch };
         // The samples equal to `shown` hold the ranks from `below + 1` to `below + equal`.
         let weigh = |keep: &dyn Fn(f64) -> bool| -> f64 {
             self.observed.iter().filter(|(value, _)| keep(*value)).map(|&(_, times)| times as f64).sum()

@@ -43,6 +43,11 @@ pub struct Cli {
     #[arg(long = "ebpf", value_name = "auto|required|off", default_value = "auto")]
     pub ebpf: String,
 
+    /// Doors to open, of those that there are. For tests and measurements: to shut one is never
+    /// better for anything else.
+    #[arg(long = "ebpf.doors", value_name = "LIST", default_value = "xdp,socket-filter", hide = true)]
+    pub ebpf_doors: String,
+
     /// Size of each ring that carries whole datagrams out of the kernel; there is one per CPU. A
     /// power of two, at least 64Ki. A full ring is no loss: the datagram takes the socket.
     #[arg(long = "ebpf.ring-bytes", value_name = "BYTES", default_value = "1Mi")]
@@ -64,8 +69,8 @@ pub struct Cli {
     pub xdp_interface: Vec<String>,
 
     /// Sources whose datagrams XDP may take before the firewall sees them. Repeat it for several;
-    /// the first one replaces the default, which is the private, unique-local, link-local and
-    /// loopback ranges. Others are not refused: they take the ordinary way through the stack.
+    /// the first one replaces the default, which is the private, unique-local and link-local
+    /// ranges. Others are not refused: they take the ordinary way through the stack.
     #[arg(long = "xdp.allow-source", value_name = "CIDR")]
     pub xdp_allow_source: Vec<String>,
 

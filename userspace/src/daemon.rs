@@ -209,7 +209,8 @@ async fn load(config: &Config, sockets: Vec<SocketAddr>) -> anyhow::Result<Kerne
     let tables = Arc::clone(&object.tables);
     let rings = std::mem::take(&mut object.rings);
     let doors = Doors::new(object, config.xdp.interfaces.clone(), sockets)?;
-    let interfaces = if config.xdp.interfaces.is_empty() { None } else { Some(interfaces::follow().await?) };
+    let xdp = config.ebpf.doors.xdp && !config.xdp.interfaces.is_empty();
+    let interfaces = if xdp { Some(interfaces::follow().await?) } else { None };
     Ok(Kernel::Loaded { doors: Box::new(doors), tables, rings, interfaces })
 }
 
@@ -308,8 +309,14 @@ impl Daemon {
             if let Err(error) = udp.stamp() {
                 warn!(%error, "the kernel does not stamp datagrams; a gauge may take an older value under pressure");
             }
-            match doors.open_socket_filter(udp.as_ref(), udp.local_address()) {
-                Ok(()) => self.socket_filter_open.store(true, Ordering::Relaxed),
+            let opened = config
+                .ebpf
+                .doors
+                .socket_filter
+                .then(|| doors.open_socket_filter(udp.as_ref(), udp.local_address()));
+            match opened.transpose() {
+                Ok(None) => info!("socket filter not attached: --ebpf.doors leaves it out"),
+                Ok(Some(())) => self.socket_filter_open.store(true, Ordering::Relaxed),
                 Err(error) if required => return Err(error).context("--ebpf=required"),
                 Err(error) => {
                     warn!(error = format!("{:#}", anyhow::Error::from(error)), "socket filter not attached")
@@ -500,7 +507,7 @@ impl Pages for Daemon {
         };
         let open = self.socket_filter_open.load(Ordering::Relaxed);
         let why = if open {
-            "on the UDP socket; needs CAP_BPF and CAP_NET_ADMIN"
+            "on the UDP socket; needs CAP_BPF and CAP_PERFMON"
         } else {
             "not attached; the log says why"
         };

@@ -23,7 +23,7 @@ use crate::{
         ring::Ring,
     },
     ledger::{EventError, EventType, Ledger},
-    line::{Dialects, Event, EventKind, Parser, Tally, escape::escape_name, lines, number, split_value},
+    line::{Dialects, Event, EventKind, NextLine, Parser, Tally, escape::escape_name, next_line, number},
     mapper::cache::{Action, EntryIndex, Recipe, RecipeCache},
     registry::{
         FamilyKind, HistogramOptions, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome,
@@ -231,14 +231,18 @@ pub struct Core {
 impl Core {
     fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
         self.ledger.count_datagram(datagram.transport);
-        for line in lines(datagram.payload) {
-            self.take_line(line, datagram.received, now);
+        let mut rest = Some(datagram.payload);
+        while let Some(payload) = rest {
+            let next = next_line(payload);
+            self.take_line(&next, datagram.received, now);
+            rest = next.rest;
         }
     }
 
     #[inline]
-    fn take_line(&mut self, line: &[u8], received: Timestamp, now: Timestamp) {
-        if let Some((head, value, tail)) = split_value(line) {
+    fn take_line(&mut self, next: &NextLine<'_>, received: Timestamp, now: Timestamp) {
+        let line = next.line;
+        if let Some((head, value, tail)) = next.split {
             let hash = self.cache.hash(head, tail);
             if let Some(index) = self.cache.find(hash, head, tail)
                 && let Ok(raw) = number::parse(value)

@@ -349,7 +349,7 @@ fn events(reading: &Reading<'_>, out: &mut Families) {
         true,
     );
     out.counter(
-        "rotameter_outdated_gauge_values_total",
+        "rotameter_events_outdated_total",
         "Absolute gauge values that were older than the one they would have replaced.",
         ledger.outdated_gauges,
     );

@@ -13,16 +13,8 @@ use crate::cli::Cli;
 use crate::kernel::interfaces::InterfaceGlob;
 
 /// Sources that XDP may take datagrams from unless told otherwise: what a site gives its own.
-const ALLOW_SOURCE_DEFAULT: [&str; 8] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "127.0.0.0/8",
-    "fc00::/7",
-    "fe80::/10",
-    "::1/128",
-];
+const ALLOW_SOURCE_DEFAULT: [&str; 6] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
 
 /// A ring must at least hold the largest datagram twice; the kernel takes up to 2 GiB.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
@@ -30,8 +22,8 @@ const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 const SLOTS_MAX: u32 = 1 << 20;
 /// What a socket may keep for us; the kernel doubles it, and counts in 31 bits.
 const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
-/// Sources are compared one after the other in the kernel, those of one address family.
-pub const ALLOW_SOURCES_MAX: usize = 2 * ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
+/// Of each address family: the kernel compares sources one after the other.
+pub const ALLOW_SOURCES_MAX: usize = ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
 pub const INTERFACE_GLOBS_MAX: usize = 64;
 
 /// Everything that can be set, checked. Addresses are not bound yet.
@@ -81,9 +73,17 @@ pub enum EbpfMode {
     Off,
 }
 
+/// Doors that may be opened; at least one is among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DoorSet {
+    pub xdp: bool,
+    pub socket_filter: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ebpf {
     pub mode: EbpfMode,
+    pub doors: DoorSet,
     /// Of one CPU's ring; a power of two.
     pub ring_bytes: u32,
     /// At least one.
@@ -215,6 +215,13 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
         "off" => Ok(EbpfMode::Off),
         _ => Err("write auto, required or off"),
     })?;
+    let doors = flag("ebpf.doors", &cli.ebpf_doors, |text| {
+        text.split(',').try_fold(DoorSet::default(), |doors, name| match name {
+            "xdp" => Ok(DoorSet { xdp: true, ..doors }),
+            "socket-filter" => Ok(DoorSet { socket_filter: true, ..doors }),
+            _ => Err("write xdp, socket-filter or xdp,socket-filter; --ebpf=off shuts both"),
+        })
+    })?;
     let ring_bytes = flag("ebpf.ring-bytes", &cli.ebpf_ring_bytes, |text| {
         let bytes = units::parse_size(text).map_err(|e| e.to_string())?;
         if !RING_BYTES.contains(&bytes) {
@@ -238,24 +245,19 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
             "each slot takes a place in the table, and --ebpf.slots is {slots}; lower that as well"
         )),
     })?;
-    Ok(Ebpf { mode, ring_bytes, slots, identities })
+    Ok(Ebpf { mode, doors, ring_bytes, slots, identities })
 }
 
 fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
     if cli.xdp_interface.len() > INTERFACE_GLOBS_MAX {
         return flag("xdp.interface", "", |_| Err("at most 64 of them; a glob (eth*) stands for many"));
     }
-    if cli.xdp_allow_source.len() > ALLOW_SOURCES_MAX {
-        return flag("xdp.allow-source", "", |_| {
-            Err("at most 16 ranges of each address family; join neighbouring ones")
-        });
-    }
     let interfaces = cli
         .xdp_interface
         .iter()
         .map(|text| flag("xdp.interface", text, str::parse::<InterfaceGlob>))
         .collect::<Result<_, _>>()?;
-    let allow_sources = if cli.xdp_allow_source.is_empty() {
+    let allow_sources: Vec<Cidr> = if cli.xdp_allow_source.is_empty() {
         ALLOW_SOURCE_DEFAULT.iter().map(|text| text.parse().expect("the constant holds ranges")).collect()
     } else {
         cli.xdp_allow_source
@@ -263,6 +265,12 @@ fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {
             .map(|text| flag("xdp.allow-source", text, str::parse::<Cidr>))
             .collect::<Result<_, _>>()?
     };
+    let v4 = allow_sources.iter().filter(|source| source.network().is_ipv4()).count();
+    if v4.max(allow_sources.len() - v4) > ALLOW_SOURCES_MAX {
+        return flag("xdp.allow-source", "", |_| {
+            Err("at most 16 ranges of each address family; join neighbouring ones")
+        });
+    }
     Ok(Xdp { interfaces, allow_sources })
 }
 
@@ -378,9 +386,37 @@ mod tests {
     }
 
     #[test]
+    fn doors_can_be_shut_one_by_one() {
+        assert_eq!(load(&[]).unwrap().ebpf.doors, DoorSet { xdp: true, socket_filter: true });
+        let config = load(&["--ebpf.doors=xdp"]).unwrap();
+        assert_eq!(config.ebpf.doors, DoorSet { xdp: true, socket_filter: false });
+        check(
+            &["--ebpf.doors="],
+            "--ebpf.doors=\"\": write xdp, socket-filter or xdp,socket-filter; --ebpf=off shuts both",
+        );
+    }
+
+    #[test]
     fn an_allowed_source_replaces_the_default() {
         let config = load(&["--xdp.allow-source=203.0.113.0/24"]).unwrap();
         assert_eq!(config.xdp.allow_sources, ["203.0.113.0/24".parse().unwrap()]);
+    }
+
+    #[test]
+    fn allowed_sources_are_bounded_for_each_address_family() {
+        let flags = |range: &str| {
+            (0..16)
+                .map(|n| format!("--xdp.allow-source={}", range.replace('N', &n.to_string())))
+                .collect::<Vec<_>>()
+        };
+        let load_all = |flags: Vec<String>| load(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+        let both: Vec<String> = [flags("10.N.0.0/16"), flags("fd00:N::/32")].concat();
+        assert_eq!(load_all(both.clone()).unwrap().xdp.allow_sources.len(), 32);
+        for one_more in ["192.0.2.0/24", "2001:db8::/32"] {
+            let mut flags = both.clone();
+            flags.push(format!("--xdp.allow-source={one_more}"));
+            assert!(load_all(flags).is_err(), "{one_more}");
+        }
     }
 
     #[test]

@@ -322,13 +322,13 @@ fn explain(error: &ProgramError, interface: &str) -> String {
     };
     match code {
         Some(libc::EBUSY | libc::EEXIST) => format!(
-            "another XDP program is there; remove it (`ip link set dev {interface} xdp off`), or leave this interface \
-             to the socket filter"
+            "another XDP program is there; end the program that holds it (`bpftool link` shows it) or remove it \
+             (`ip link set dev {interface} xdp off`), or leave this interface to the socket filter"
         ),
         Some(libc::EOPNOTSUPP) => {
             "its driver has no native XDP; leave this interface to the socket filter".to_owned()
         }
-        Some(libc::EPERM) => "the capabilities CAP_BPF and CAP_NET_ADMIN are needed".to_owned(),
+        Some(libc::EPERM) => "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed".to_owned(),
         Some(libc::ENODEV) => "it went away".to_owned(),
         Some(libc::ERANGE) => "its MTU is too large for native XDP; lower it to 3,498 or less".to_owned(),
         Some(code) => io::Error::from_raw_os_error(code).to_string(),

@@ -17,11 +17,12 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
     layout::{
-        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LAYOUT_VERSION, LISTEN_PORTS_MAX, ListenEntry,
-        ListenKey, NetworkV4, NetworkV6, RINGS_MAX, Settings,
+        ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LISTEN_PORTS_MAX, ListenEntry, ListenKey, NetworkV4,
+        NetworkV6, RINGS_MAX, SETTINGS_SYMBOL, Settings,
     },
     verdict::COUNTERS_PER_CPU,
 };
+use tracing::debug;
 
 use super::{
     counters::Counters,
@@ -82,10 +83,12 @@ pub enum ObjectError {
     NotBuiltIn,
     #[error("reading the kernel object")]
     Parse(#[source] aya::EbpfError),
+    #[error("setting up the kernel's maps{}", map_rejection(.0))]
+    Create(#[source] io::Error),
     #[error("the kernel object lacks {0}; build object and daemon together with `cargo xtask build`")]
     Missing(&'static str),
     #[error("loading the program {program}{}", rejection(.source))]
-    Load { program: &'static str, source: ProgramError },
+    Load { program: &'static str, source: io::Error },
     #[error("setting up the map {map}")]
     Map { map: &'static str, source: MapError },
     #[error("mapping the map {map} into memory")]
@@ -100,13 +103,64 @@ pub enum ObjectError {
     ManyCpus(usize),
 }
 
-/// The way out, for the failures that an operator can do something about.
-fn rejection(error: &ProgramError) -> &'static str {
-    match error {
-        ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
-            ": the capabilities CAP_BPF and CAP_NET_ADMIN are needed"
+impl ObjectError {
+    /// What kept the object out. Its maps are made while it is read, and that is where a daemon
+    /// without capabilities fails first.
+    fn parse(error: aya::EbpfError) -> Self {
+        match error {
+            aya::EbpfError::MapError(MapError::CreateError { io_error, .. }) => Self::Create(io_error),
+            error => Self::Parse(error),
         }
-        ProgramError::LoadError { .. } => ": the kernel's verifier refused it; Linux 5.17 or later is needed",
+    }
+
+    /// What kept a program out. The verifier's reasons may be megabytes, of which the end tells the
+    /// most: the rest is for the debug log.
+    fn load(program: &'static str, error: ProgramError) -> Self {
+        let source = match error {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                let log = verifier_log.to_string();
+                debug!(program, log, "what the verifier said");
+                let end: Vec<&str> = log.trim_end().lines().rev().take(VERIFIER_LINES_MAX).collect();
+                let end: String = end.into_iter().rev().collect::<Vec<_>>().join("; ");
+                let end: String = end.chars().take(VERIFIER_CHARACTERS_MAX).collect();
+                if end.is_empty() {
+                    io_error
+                } else {
+                    io::Error::new(io_error.kind(), Rejected { end, io_error })
+                }
+            }
+            error => io::Error::other(error),
+        };
+        Self::Load { program, source }
+    }
+}
+
+/// What an operator is shown of the verifier's log.
+const VERIFIER_LINES_MAX: usize = 4;
+const VERIFIER_CHARACTERS_MAX: usize = 400;
+
+/// The kernel's error, and the end of the verifier's log.
+#[derive(Debug, thiserror::Error)]
+#[error("{io_error}; the verifier: {end}")]
+struct Rejected {
+    end: String,
+    io_error: io::Error,
+}
+
+const CAPABILITIES: &str = ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_ADMIN for XDP";
+
+/// The way out, for the failures that an operator can do something about.
+fn rejection(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => CAPABILITIES,
+        _ => ": the kernel's verifier refused it; Linux 5.17 or later is needed",
+    }
+}
+
+fn map_rejection(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => CAPABILITIES,
+        io::ErrorKind::OutOfMemory => ": lower --ebpf.ring-bytes, --ebpf.slots or --ebpf.identities",
         _ => "",
     }
 }
@@ -161,9 +215,9 @@ impl Object {
             .map_max_entries("SLOTS", rows * options.sizes.slots)
             .map_max_entries("COUNTERS", rows * COUNTERS_PER_CPU)
             .map_max_entries("RINGS", rows)
-            .override_global("SETTINGS", &settings, true)
+            .override_global(SETTINGS_SYMBOL, &settings, true)
             .load(object)
-            .map_err(ObjectError::Parse)?;
+            .map_err(ObjectError::parse)?;
 
         let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
         let mut rings = Vec::with_capacity(cpus);
@@ -205,10 +259,7 @@ impl Object {
             xdp_refused: None,
             cpus,
         };
-        loaded
-            .socket_filter()?
-            .load()
-            .map_err(|source| ObjectError::Load { program: SOCKET_FILTER_PROGRAM, source })?;
+        loaded.socket_filter()?.load().map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
         loaded.load_xdp();
         Ok(loaded)
     }
@@ -223,13 +274,15 @@ impl Object {
                 return;
             }
             Err(error) => {
-                self.xdp_refused = Some(format!("asking the kernel for bpf_xdp_load_bytes: {error}"));
+                self.xdp_refused = Some(format!(
+                    "asking the kernel for bpf_xdp_load_bytes: {error}; XDP needs CAP_NET_ADMIN"
+                ));
                 return;
             }
         }
-        let result = self.xdp().and_then(|program| {
-            program.load().map_err(|source| ObjectError::Load { program: XDP_PROGRAM, source })
-        });
+        let result = self
+            .xdp()
+            .and_then(|program| program.load().map_err(|error| ObjectError::load(XDP_PROGRAM, error)));
         if let Err(error) = result {
             self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
         }
@@ -283,7 +336,6 @@ impl std::fmt::Debug for Object {
 
 fn settings(options: &LoadOptions, cpus: u32) -> Result<Settings, ObjectError> {
     let mut settings = Settings {
-        layout_version: LAYOUT_VERSION,
         slots_per_cpu: options.sizes.slots,
         bucket_mask: options.sizes.buckets - 1,
         cpus,

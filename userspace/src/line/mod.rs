@@ -14,6 +14,7 @@ mod librato;
 pub mod number;
 mod parser;
 mod sample;
+pub mod scan;
 mod signalfx;
 mod tags;
 pub mod tally;
@@ -54,6 +55,47 @@ pub fn split_value(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (tail.first() == Some(&b'|')).then_some((head, value, tail))
 }
 
+/// The first line of a payload, split as [`split_value`] does; and what follows its `\n`, if there is
+/// one. The same as [`lines`] and [`split_value`] one after the other, in one go over the bytes.
+#[inline]
+#[must_use]
+pub fn next_line(payload: &[u8]) -> NextLine<'_> {
+    let without_value = |end: Option<usize>| NextLine {
+        line: end.and_then(|end| payload.get(..end)).unwrap_or(payload),
+        split: None,
+        rest: end.and_then(|end| payload.get(end + 1..)),
+    };
+    // The name is long enough for a vector search; what follows it is not.
+    let Some(colon) = memchr::memchr2(b':', b'\n', payload) else { return without_value(None) };
+    if payload.get(colon) == Some(&b'\n') {
+        return without_value(Some(colon));
+    }
+    let behind = payload.get(colon + 1..).unwrap_or_default();
+    let bar = scan::first_of(behind, [b'|', b':', b'\n']).map(|at| colon + 1 + at);
+    let Some(bar) = bar else { return without_value(None) };
+    let behind = payload.get(bar..).unwrap_or_default();
+    let end = scan::first_of(behind, [b'\n']).map(|at| bar + at);
+    if payload.get(bar) != Some(&b'|') {
+        return without_value(end);
+    }
+    let NextLine { line, rest, .. } = without_value(end);
+    let split = line.split_at_checked(bar).and_then(|(front, tail)| {
+        let (head, value) = front.split_at_checked(colon)?;
+        Some((head, value.get(1..)?, tail))
+    });
+    NextLine { line, split, rest }
+}
+
+/// What [`next_line`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextLine<'a> {
+    pub line: &'a [u8],
+    /// Head, value, tail.
+    pub split: Option<(&'a [u8], &'a [u8], &'a [u8])>,
+    /// `None` after the last line.
+    pub rest: Option<&'a [u8]>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +118,19 @@ mod tests {
     #[test]
     fn only_newlines_split() {
         assert_eq!(texts(b"a:1|c\r\n\0b"), ["a:1|c\r", "\0b"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_go_finds_what_two_find(payload in "[a:|\n]{0,8}([a-c.]{0,20}[:|\n]{0,2}[0-9|]{0,9}){0,4}") {
+            let mut rest = Some(payload.as_bytes());
+            for line in lines(payload.as_bytes()) {
+                let next = next_line(rest.expect("as many lines"));
+                proptest::prop_assert_eq!((next.line, next.split), (line, split_value(line)));
+                rest = next.rest;
+            }
+            proptest::prop_assert_eq!(rest, None);
+        }
     }
 
     #[track_caller]

@@ -254,9 +254,11 @@ impl Registry {
         match &mut series.value {
             Value::Summary(summary) => {
                 let plan = self.summary_plans.get(plan).ok_or(Stale)?;
-                let before = summary.heap_bytes();
-                summary.observe(plan, &mut self.space, value, times, now);
-                self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
+                if !summary.observe_in_place(plan, value, times, now) {
+                    let before = summary.heap_bytes();
+                    summary.observe(plan, &mut self.space, value, times, now);
+                    self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
+                }
             }
             Value::Histogram(histogram) => {
                 histogram.observe(self.bucket_bounds.get(plan).ok_or(Stale)?, value, times);

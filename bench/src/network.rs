@@ -1,0 +1,127 @@
+//! A thread -> a network namespace of its own with a veth pair.
+//!
+//! The namespace has no name and belongs to the thread: with the last thread and process in it the
+//! kernel removes it, the pair and all that is attached, also after a Ctrl-C or `kill -9`. Both ends
+//! lie in the one namespace: a frame that is put in at one end reaches the other as from a wire.
+
+use std::{fs, io, process::Command, thread};
+
+use anyhow::Context as _;
+
+/// The end from which frames are sent, address 10.77.0.2 by its frames only.
+pub const SENDING: &str = "rmsend";
+/// The end that receives: 10.77.0.1, MAC 02::1, as `frame()` addresses it.
+pub const RECEIVING: &str = "rmdoor";
+
+/// The veth pair of the calling thread's namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// Index of the sending end.
+    pub sending: u32,
+    /// Index of the receiving end.
+    pub receiving: u32,
+}
+
+/// What the receiving end has counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    pub frames: u64,
+    /// Frames for which the pair itself had no room.
+    pub dropped: u64,
+}
+
+/// Runs `work` on a thread in a namespace of its own with a veth pair; threads and processes that it
+/// starts live there, too.
+///
+/// # Errors
+///
+/// The pair cannot be had, or `work` fails.
+pub fn within<T: Send>(work: impl FnOnce(Pair) -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            unshare().context("making a network namespace; CAP_SYS_ADMIN is needed")?;
+            work(pair()?)
+        });
+        thread.join().unwrap_or_else(|_| anyhow::bail!("a scenario panicked"))
+    })
+}
+
+/// Keeps the calling thread, and threads that it starts from now on, on one CPU.
+///
+/// # Errors
+///
+/// There is no such CPU, or not for us.
+pub fn pin(cpu: usize) -> anyhow::Result<()> {
+    // SAFETY: a `cpu_set_t` is a bit mask; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    anyhow::ensure!(cpu < 8 * size_of::<libc::cpu_set_t>(), "CPU {cpu}: too high a number");
+    // SAFETY: the index is inside the set, checked above.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set is initialised and has the size given; 0 means the calling thread.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    anyhow::ensure!(result == 0, "pinning a thread to CPU {cpu}: {}", io::Error::last_os_error());
+    Ok(())
+}
+
+/// Reads what the receiving end has counted.
+///
+/// # Errors
+///
+/// `/proc` is not mounted, or the interface is gone.
+pub fn received() -> anyhow::Result<Received> {
+    let text =
+        fs::read_to_string("/proc/thread-self/net/dev").context("reading /proc/thread-self/net/dev")?;
+    let row = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(RECEIVING)?.strip_prefix(':'))
+        .with_context(|| format!("{RECEIVING}: no such interface"))?;
+    let mut fields = row.split_whitespace().map(str::parse::<u64>);
+    // bytes packets errs drop ...
+    let mut field = |at| fields.nth(at).and_then(Result::ok).context("/proc/thread-self/net/dev: odd row");
+    Ok(Received { frames: field(1)?, dropped: field(1)? })
+}
+
+fn unshare() -> io::Result<()> {
+    // SAFETY: unshare takes a number and touches no memory of ours.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn pair() -> anyhow::Result<Pair> {
+    ip(&["link", "set", "lo", "up"])?;
+    ip(&[
+        "link",
+        "add",
+        SENDING,
+        "address",
+        "02:00:00:00:00:02",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        RECEIVING,
+        "address",
+        "02:00:00:00:00:01",
+    ])?;
+    ip(&["address", "add", "10.77.0.1/24", "dev", RECEIVING])?;
+    ip(&["link", "set", SENDING, "up"])?;
+    ip(&["link", "set", RECEIVING, "up"])?;
+    Ok(Pair { sending: index(SENDING)?, receiving: index(RECEIVING)? })
+}
+
+/// iproute2, in the calling thread's namespace.
+fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    let output =
+        Command::new("ip").args(arguments).output().context("starting `ip`; the package iproute2 has it")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), said.trim());
+    Ok(())
+}
+
+fn index(name: &str) -> anyhow::Result<u32> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: a NUL-terminated string that outlives the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    anyhow::ensure!(index != 0, "{}: {}", name.to_string_lossy(), io::Error::last_os_error());
+    Ok(index)
+}

@@ -1,0 +1,117 @@
+//! Ring records -> what userspace pays for each, on a warm cache.
+
+use std::{hint::black_box, sync::Arc, thread, time::Duration};
+
+use anyhow::Context as _;
+use aya::programs::{TestRun as _, TestRunOptions};
+use rotameter::{
+    kernel::{
+        object::{Object, Sizes},
+        promotion::PromotionOptions,
+    },
+    line::Dialects,
+    pipeline::{Pipeline, PipelineOptions},
+    registry::RegistryConfig,
+};
+
+use crate::{corpus, frame::frame, kernel_cost, machine::thread_cpu_time, network, report::Row};
+
+const RECORDING: &str = "airflow-v3-celery-default";
+/// Timers and gauges of the recording, this many times over, lie in the ring for one run.
+const ROUNDS: usize = 4;
+const RING_BYTES: u32 = 1 << 24;
+
+/// A pipeline as the daemon builds it, with the rings of `object`.
+pub fn pipeline(object: &mut Object) -> Pipeline {
+    let options = PipelineOptions {
+        dialects: Dialects::default(),
+        registry: RegistryConfig::default(),
+        cached_lines_max: 131_072,
+        promotion: PromotionOptions::default(),
+    };
+    let rings = std::mem::take(&mut object.rings);
+    Pipeline::new(options, Some((Arc::clone(&object.tables), rings)))
+}
+
+/// Recorded payloads that no slot can take: timers and gauges.
+///
+/// # Errors
+///
+/// The recording is not where it should be.
+pub fn cold_payloads() -> anyhow::Result<Vec<Vec<u8>>> {
+    let payloads = corpus::load(RECORDING)?.into_iter().map(|recorded| recorded.payload);
+    Ok(payloads.filter(|payload| payload.ends_with(b"|ms") || payload.ends_with(b"|g")).collect())
+}
+
+/// Fills a ring by the kernel program, then takes it with nothing done to the records, and with all
+/// of them recorded; `runs` times each.
+///
+/// # Errors
+///
+/// What the kernel says; or records went astray.
+pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
+    // A thread of its own, because it stays on one CPU: each has a ring, and all records are to lie
+    // in one.
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            network::pin(0)?;
+            measure_here(object, runs)
+        });
+        thread.join().unwrap_or_else(|_| anyhow::bail!("the scenario panicked"))
+    })
+}
+
+fn measure_here(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
+    let sizes = Sizes { slots: 4096, buckets: 8192, ring_bytes: RING_BYTES };
+    let frames: Vec<Vec<u8>> = cold_payloads()?.iter().map(|payload| frame().payload(payload)).collect();
+    let mut walked = kernel_cost::load(object, sizes)?;
+    let mut recorded = kernel_cost::load(object, sizes)?;
+    let pipeline = pipeline(&mut recorded);
+    fill(&mut recorded, &frames)?;
+    pipeline.drain_rings();
+
+    let expected = frames.len() * ROUNDS;
+    let (mut walks, mut records, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs {
+        fill(&mut walked, &frames)?;
+        let ring = walked.rings.first_mut().context("an object without rings")?;
+        let end = ring.end();
+        let started = thread_cpu_time();
+        let walk = ring.read(usize::MAX, end, |datagram| {
+            black_box(datagram.payload);
+        });
+        let walk_ns = nanoseconds_each(started, walk);
+        fill(&mut recorded, &frames)?;
+        let started = thread_cpu_time();
+        let drained = pipeline.drain_rings();
+        let record_ns = nanoseconds_each(started, drained);
+        anyhow::ensure!(
+            walk == expected && drained == expected,
+            "of {expected} records {walk} were walked and {drained} were recorded"
+        );
+        walks.push(walk_ns);
+        records.push(record_ns);
+        ratios.push(record_ns / walk_ns);
+    }
+    let warm = pipeline.look(|core| core.cache.len());
+    Ok(vec![
+        Row::new("userspace", "walking the ring", "ns/record", &walks),
+        Row::new("userspace", format!("ring to registry, {warm} lines known"), "ns/record", &records),
+        Row::new("userspace", "ring to registry / walking", "times", &ratios).at_most(4.0),
+    ])
+}
+
+fn fill(object: &mut Object, frames: &[Vec<u8>]) -> anyhow::Result<()> {
+    let program = object.xdp()?;
+    for frame in (0..ROUNDS).flat_map(|_| frames) {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        program.test_run(options).context("filling a ring")?;
+    }
+    Ok(())
+}
+
+fn nanoseconds_each(started: Duration, count: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred thousand")]
+    let count = count as f64;
+    (thread_cpu_time() - started).as_secs_f64() * 1e9 / count
+}

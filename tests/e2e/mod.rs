@@ -1,0 +1,17 @@
+//! Real datagrams in, real scrapes out: the running daemon from outside, in network namespaces.
+//!
+//! What a test makes (namespaces, processes) hangs on guards that take it away again, also when the
+//! test fails; the daemon's log is shown then.
+
+mod daemon;
+mod figures;
+mod namespace;
+mod traffic;
+mod world;
+
+mod errors;
+mod interfaces;
+mod nasty;
+mod overload;
+mod prometheus;
+mod replay;
