@@ -17,6 +17,6 @@ mod subset;
 
 mod verifier;
 
-mod old_kernel;
+mod old_kernel_vm;
 
 mod allocation;
