@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::Context as _;
 use aya::programs::{TestRun as _, TestRunOptions};
 use ingest_ebpf::layout::{ListenEntry, ListenKey, NetworkV4, NetworkV6, OPERATION_ADD, address_words};
+use rotameter::clock::Timestamp;
 use rotameter::kernel::{
     identities::identity_of,
     object::{LoadOptions, Object, Shared, Sizes},
@@ -132,7 +133,7 @@ pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
             let verdict = result.return_value;
             anyhow::ensure!(verdict == case.verdict, "{}: the program returned {verdict}", case.name);
             for ring in &mut object.rings {
-                ring.read(usize::MAX, ring.end(), |_| {});
+                ring.read(usize::MAX, ring.end(), Timestamp(u64::MAX), |_| {});
             }
         }
     }

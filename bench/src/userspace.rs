@@ -5,6 +5,7 @@ use std::{hint::black_box, sync::Arc, thread, time::Duration};
 use anyhow::Context as _;
 use aya::programs::{TestRun as _, TestRunOptions};
 use rotameter::{
+    clock::Timestamp,
     kernel::{
         object::{Object, Sizes},
         promotion::PromotionOptions,
@@ -77,7 +78,7 @@ fn measure_here(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
         let ring = walked.rings.first_mut().context("an object without rings")?;
         let end = ring.end();
         let started = thread_cpu_time();
-        let walk = ring.read(usize::MAX, end, |datagram| {
+        let walk = ring.read(usize::MAX, end, Timestamp(u64::MAX), |datagram| {
             black_box(datagram.payload);
         });
         let walk_ns = nanoseconds_each(started, walk);

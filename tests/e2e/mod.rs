@@ -12,6 +12,7 @@ mod world;
 mod errors;
 mod interfaces;
 mod nasty;
+mod order;
 mod overload;
 mod prometheus;
 mod replay;

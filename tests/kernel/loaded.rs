@@ -7,6 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use aya::programs::{TestRun as _, TestRunOptions};
 use ingest_ebpf::layout::{ListenEntry, ListenKey, OPERATION_ADD, address_words};
 use ingest_ebpf::verdict::{Door, Outcome, Verdict};
+use rotameter::clock::Timestamp;
 use rotameter::datagram::Transport;
 use rotameter::kernel::identities::identity_of;
 use rotameter::kernel::object::{Object, Shared, Sizes};
@@ -155,7 +156,7 @@ impl Loaded {
             }
         }
         for ring in &mut self.object.rings {
-            ring.read(usize::MAX, ring.end(), |datagram| {
+            ring.read(usize::MAX, ring.end(), Timestamp(u64::MAX), |datagram| {
                 let payload = datagram.payload.to_vec();
                 let (source, transport) = (datagram.source, datagram.transport);
                 effect.records.push(Record { payload, source, transport });

@@ -21,6 +21,7 @@ use crate::{
         object::Tables,
         promotion::{Candidate, Growth, Promotion, PromotionOptions},
         ring::Ring,
+        rings::Rings,
     },
     ledger::{EventError, EventType, Ledger},
     line::{Dialects, Event, EventKind, NextLine, Parser, Tally, escape::escape_name, next_line, number},
@@ -51,7 +52,7 @@ pub struct PipelineOptions {
 pub struct Pipeline {
     core: Mutex<Core>,
     /// Taken before `core`, never after it.
-    rings: Mutex<Vec<Ring>>,
+    rings: Mutex<Rings>,
     tables: Option<Arc<Tables>>,
 }
 
@@ -72,7 +73,7 @@ impl Pipeline {
             summary: SummaryOptions::default(),
             histogram: HistogramOptions::default(),
         };
-        Self { core: Mutex::new(core), rings: Mutex::new(rings), tables }
+        Self { core: Mutex::new(core), rings: Mutex::new(Rings::new(rings)), tables }
     }
 
     /// Takes a batch of datagrams; the lock is taken once.
@@ -88,21 +89,18 @@ impl Pipeline {
     /// that a flood cannot keep a scrape waiting. Returns how many records there were.
     pub fn drain_rings(&self) -> usize {
         let mut rings = self.rings.lock();
+        rings.begin(Timestamp::now());
         let mut records = 0;
-        for ring in rings.iter_mut() {
-            let end = ring.end();
-            loop {
-                let now = Timestamp::now();
-                let mut core = self.core.lock();
-                let taken = ring.read(RING_BATCH_RECORDS, end, |datagram| core.take(&datagram, now));
-                MutexGuard::unlock_fair(core);
-                records += taken;
-                if taken < RING_BATCH_RECORDS {
-                    break;
-                }
+        loop {
+            let now = Timestamp::now();
+            let mut core = self.core.lock();
+            let taken = rings.read(RING_BATCH_RECORDS, |datagram| core.take(&datagram, now));
+            MutexGuard::unlock_fair(core);
+            records += taken;
+            if taken < RING_BATCH_RECORDS {
+                return records;
             }
         }
-        records
     }
 
     /// Adds to each series what its slots have counted since the last time.

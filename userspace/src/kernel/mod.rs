@@ -10,6 +10,7 @@ pub mod drainer;
 pub mod memory_map;
 
 pub mod ring;
+pub mod rings;
 
 pub mod counters;
 pub mod slots;

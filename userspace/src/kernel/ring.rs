@@ -61,41 +61,66 @@ impl Ring {
         Ok(Self { fd, consumer, producer, data_offset: page, mask: bytes as u64 - 1, malformed: 0 })
     }
 
-    /// Hands up to `records_max` records that lie before position `until` to `take`, in order, then
-    /// gives their space back. Returns how many; fewer than `records_max` means that there were no
-    /// more, or that a writer is still copying the next one.
-    pub fn read(&mut self, records_max: usize, until: Position, mut take: impl FnMut(Datagram<'_>)) -> usize {
-        let Some(consumer) = self.consumer.word(0) else { return 0 };
-        let mut position = consumer.load(Ordering::Relaxed);
-        let Position(end) = until;
-        let mut count = 0;
-        while position != end && count < records_max {
-            let at = self.data_offset + usize::try_from(position & self.mask).unwrap_or(0);
-            let header =
-                self.producer.word(at / 8).map_or(u64::from(BUSY), |word| word.load(Ordering::Acquire));
-            #[expect(clippy::cast_possible_truncation, reason = "the low half of the header is the length")]
-            let length = header as u32;
-            if length & BUSY != 0 {
-                break;
+    /// Hands up to `records_max` records that lie before `end` and were not received after `until` to
+    /// `take`, in order, then gives their space back. Returns how many; fewer than `records_max` means
+    /// that there were no more, or that a writer is still copying the next one.
+    pub fn read(
+        &mut self,
+        records_max: usize,
+        end: Position,
+        until: Timestamp,
+        mut take: impl FnMut(Datagram<'_>),
+    ) -> usize {
+        let begin = Position(self.consumer.load(0));
+        let (mut position, mut count, mut malformed) = (begin, 0, 0);
+        while count < records_max
+            && let Some((record, next)) = self.record(position, end)
+        {
+            match parse_record(record) {
+                Some(datagram) if datagram.received > until => break,
+                Some(datagram) => take(datagram),
+                None => malformed += 1,
             }
-            let bytes = length & !DISCARD;
-            if length & DISCARD == 0 {
-                // SAFETY: the record is complete (its busy bit is clear, loaded with acquire), and the
-                // kernel does not write there again before we move the consumer's position below.
-                let record = unsafe { self.producer.bytes(at + 8, bytes as usize) };
-                match record.and_then(parse_record) {
-                    Some(datagram) => take(datagram),
-                    None => self.malformed += 1,
-                }
-            }
-            position = position.wrapping_add((u64::from(bytes) + KERNEL_HEADER_BYTES).next_multiple_of(8));
+            position = next;
             count += 1;
         }
-        if count > 0 {
+        self.malformed += malformed;
+        if let (Some(consumer), true) = (self.consumer.word(0), position != begin) {
             // Release: our reads of the records come before the kernel's next writes.
-            consumer.store(position, Ordering::Release);
+            consumer.store(position.0, Ordering::Release);
         }
         count
+    }
+
+    /// When the next record before `end` was received; `None` if there is none, or it is not
+    /// complete. One that is not of our layout counts as old, so that it is got rid of.
+    #[must_use]
+    pub fn next_received(&self, end: Position) -> Option<Timestamp> {
+        let (record, _) = self.record(Position(self.consumer.load(0)), end)?;
+        Some(parse_record(record).map_or(Timestamp::default(), |datagram| datagram.received))
+    }
+
+    /// The record at `at`, which lies before `end`, and the place behind it; `None` at the end, or if
+    /// its writer still copies. A record that its writer gave up is empty.
+    #[inline]
+    fn record(&self, at: Position, end: Position) -> Option<(&[u8], Position)> {
+        if at == end {
+            return None;
+        }
+        let offset = self.data_offset + usize::try_from(at.0 & self.mask).ok()?;
+        let header = self.producer.word(offset / 8)?.load(Ordering::Acquire);
+        #[expect(clippy::cast_possible_truncation, reason = "the low half of the header is the length")]
+        let length = header as u32;
+        if length & BUSY != 0 {
+            return None;
+        }
+        let bytes = length & !DISCARD;
+        let shown = if length & DISCARD == 0 { bytes as usize } else { 0 };
+        // SAFETY: the record is complete (its busy bit is clear, loaded with acquire), and the kernel
+        // does not write there again before the consumer's position has moved, which takes `&mut`.
+        let record = unsafe { self.producer.bytes(offset + 8, shown) }?;
+        let behind = at.0.wrapping_add((u64::from(bytes) + KERNEL_HEADER_BYTES).next_multiple_of(8));
+        Some((record, Position(behind)))
     }
 
     /// Behind the last record that has begun to be written.
@@ -103,12 +128,6 @@ impl Ring {
     pub fn end(&self) -> Position {
         // Acquire: what the producer wrote before it moved its position is visible after this.
         Position(self.producer.word(0).map_or(0, |word| word.load(Ordering::Acquire)))
-    }
-
-    /// Bytes that wait to be read.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> u64 {
-        self.end().0.wrapping_sub(self.consumer.load(0))
     }
 }
 
