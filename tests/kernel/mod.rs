@@ -13,6 +13,7 @@ mod differential;
 mod sockets;
 
 mod conservation;
+mod grace;
 mod subset;
 
 mod verifier;

@@ -122,18 +122,23 @@ impl Pipeline {
         while core.registry.expire(now).more {}
         let Some(tables) = &self.tables else { return Ok(()) };
         core.drain_slots(tables, now);
-        let candidates = core.candidates(tables.seed, window.as_secs_f64().max(1e-3));
-        let leaving = core.promotion.as_mut().map_or(0, |promotion| {
-            promotion.demote(&tables.identities, &candidates, window.as_secs_f64().max(1e-3))
+        let seconds = window.as_secs_f64().max(1e-3);
+        let candidates = core.candidates(tables.seed, seconds);
+        let leaving = core.promotion.as_mut().is_some_and(|promotion| {
+            promotion.demote(&tables.identities, &candidates, seconds);
+            promotion.has_leaving()
         });
-        if leaving > 0 {
+        let mut waited = Ok(());
+        if leaving {
             drop(core);
-            grace_period()?;
+            waited = tables.grace.wait();
             core = self.core.lock();
-            core.release(tables, now);
+            if waited.is_ok() {
+                core.release(tables, now);
+            }
         }
         core.promote(tables, &candidates);
-        Ok(())
+        waited
     }
 
     /// Takes every identity out of the kernel's table and reads the slots a last time.
@@ -150,7 +155,7 @@ impl Pipeline {
                 promotion.demote_all(&tables.identities);
             }
         }
-        grace_period()?;
+        tables.grace.wait()?;
         self.core.lock().release(tables, now);
         Ok(())
     }
@@ -199,16 +204,6 @@ impl Pipeline {
     pub fn tables(&self) -> Option<&Arc<Tables>> {
         self.tables.as_ref()
     }
-}
-
-/// Waits until every program that runs now, on any CPU, has ended.
-fn grace_period() -> io::Result<()> {
-    // MEMBARRIER_CMD_GLOBAL is `synchronize_rcu()`, and programs run inside RCU read sections.
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: membarrier takes three integers and touches no memory of ours.
-    #[expect(unsafe_code, reason = "no safe wrapper among our dependencies")]
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// What the lock guards.

@@ -15,5 +15,6 @@ pub mod rings;
 pub mod counters;
 pub mod slots;
 
+pub mod grace;
 pub mod identities;
 pub mod promotion;

@@ -26,6 +26,7 @@ use tracing::debug;
 
 use super::{
     counters::Counters,
+    grace::Grace,
     identities::IdentityTable,
     memory_map::{MemoryMap, page_bytes},
     ring::Ring,
@@ -153,7 +154,7 @@ const CAPABILITIES: &str = ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_AD
 fn rejection(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => CAPABILITIES,
-        _ => ": the kernel's verifier refused it; Linux 5.17 or later is needed",
+        _ => ": the kernel's verifier refused it; the programs are tested on Linux 6.1 and 6.18",
     }
 }
 
@@ -171,6 +172,7 @@ pub struct Tables {
     pub identities: IdentityTable,
     pub slots: MappedSlots,
     pub counters: Counters,
+    pub grace: Grace,
     /// Seed of the identities' hash.
     pub seed: u64,
     pub sizes: Sizes,
@@ -184,8 +186,6 @@ pub struct Object {
     pub rings: Vec<Ring>,
     pub listen: HashMap<MapData, Shared<ListenKey>, Shared<ListenEntry>>,
     listen_generation: MemoryMap,
-    /// Keeps the outer map alive; the programs reach the rings through it.
-    _rings: ArrayOfMaps<MapData, MapData>,
     /// Why door 1 cannot open on this kernel, if so.
     pub xdp_refused: Option<String>,
     pub cpus: usize,
@@ -221,15 +221,18 @@ impl Object {
 
         let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
         let mut rings = Vec::with_capacity(cpus);
+        let mut first = None;
         for cpu in 0..rows {
             let ring = new_ring(options.sizes.ring_bytes)
                 .map_err(|source| ObjectError::Map { map: "RINGS", source })?;
             outer.set(cpu, &ring, 0).map_err(|source| ObjectError::Map { map: "RINGS", source })?;
             let fd = own_fd(ring.fd().as_fd(), "RINGS")?;
+            first.get_or_insert(ring);
             let ring = Ring::new(fd, options.sizes.ring_bytes as usize)
                 .map_err(|source| ObjectError::MemoryMap { map: "RINGS", source })?;
             rings.push(ring);
         }
+        let first = first.ok_or(ObjectError::Missing("RINGS"))?;
         let slots =
             array_fd(&mut ebpf, "SLOTS", |fd| MappedSlots::new(fd, cpus, options.sizes.slots as usize))?;
         let counters = array_fd(&mut ebpf, "COUNTERS", |fd| Counters::new(fd, cpus))?;
@@ -245,6 +248,7 @@ impl Object {
             identities: IdentityTable::new(buckets, entries, options.sizes.buckets),
             slots,
             counters,
+            grace: Grace::new(outer, first),
             seed: options.seed,
             sizes: options.sizes,
         };
@@ -255,7 +259,6 @@ impl Object {
             rings,
             listen,
             listen_generation,
-            _rings: outer,
             xdp_refused: None,
             cpus,
         };

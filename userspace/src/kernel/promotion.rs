@@ -106,6 +106,12 @@ impl Promotion {
         &self.options
     }
 
+    /// Whether demoted slots wait for a grace period and [`Promotion::release`].
+    #[must_use]
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
     /// Slots that are neither in use nor waiting.
     #[must_use]
     pub fn free_slots(&self) -> usize {
