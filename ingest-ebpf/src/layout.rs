@@ -63,14 +63,20 @@ impl Payload {
         }
     }
 
+    /// Writes eight bytes at `offset & PAYLOAD_MASK`, first byte lowest.
+    #[inline(always)]
+    pub fn set_word(&mut self, offset: usize, word: u64) {
+        let at = offset & PAYLOAD_MASK;
+        // SAFETY: as in `word`.
+        unsafe { self.bytes.as_mut_ptr().add(at).cast::<u64>().write_unaligned(word.to_le()) };
+    }
+
     /// Writes a zero word behind the payload's end: what lies there from an earlier datagram must not
     /// be read as digits, and a NUL ends the last line. Nothing reads further than that word, for
     /// every scan stops at the NUL.
     #[inline(always)]
     pub fn terminate(&mut self, payload_bytes: usize) {
-        let at = payload_bytes & PAYLOAD_MASK;
-        // SAFETY: as in `word`.
-        unsafe { self.bytes.as_mut_ptr().add(at).cast::<u64>().write_unaligned(0) };
+        self.set_word(payload_bytes, 0);
     }
 }
 

@@ -11,8 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{ArrayOfMaps, HashMap, Map, MapData, MapError},
-    programs::{ProgramError, ProgramType, SocketFilter, Xdp},
-    sys::{BpfHelper, is_helper_supported},
+    programs::{ProgramError, SocketFilter, Xdp},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
@@ -152,8 +151,9 @@ const CAPABILITIES: &str = ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_AD
 
 /// The way out, for the failures that an operator can do something about.
 fn rejection(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => CAPABILITIES,
+    match error.raw_os_error() {
+        // Not EACCES, which is the verifier's.
+        Some(libc::EPERM) => CAPABILITIES,
         _ => ": the kernel's verifier refused it; the programs are tested on Linux 6.1 and 6.18",
     }
 }
@@ -197,7 +197,7 @@ const SOCKET_FILTER_PROGRAM: &str = "door_socket_filter";
 
 impl Object {
     /// Loads `object` into the kernel: maps, the socket filter, and the XDP program where this kernel
-    /// has `bpf_xdp_load_bytes`.
+    /// takes it.
     ///
     /// # Errors
     ///
@@ -267,22 +267,8 @@ impl Object {
         Ok(loaded)
     }
 
-    /// Door 1 needs a helper that came with Linux 5.18; the helper is probed, not the version.
+    /// A kernel that refuses door 1 may still have door 2.
     fn load_xdp(&mut self) {
-        match is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes) {
-            Ok(true) => {}
-            Ok(false) => {
-                self.xdp_refused =
-                    Some("this kernel lacks bpf_xdp_load_bytes (Linux 5.18 and later have it)".into());
-                return;
-            }
-            Err(error) => {
-                self.xdp_refused = Some(format!(
-                    "asking the kernel for bpf_xdp_load_bytes: {error}; XDP needs CAP_NET_ADMIN"
-                ));
-                return;
-            }
-        }
         let result = self
             .xdp()
             .and_then(|program| program.load().map_err(|error| ObjectError::load(XDP_PROGRAM, error)));
