@@ -235,8 +235,8 @@ fn allowed_v6(source: [u64; 2]) -> bool {
 /// Copies the payload of a UDP datagram of `length` bytes (its header included), terminated, and sums
 /// it up on the way. Its length, and the sum of its 32-bit words.
 ///
-/// Word by word out of the frame: `bpf_xdp_load_bytes` would take longer for a datagram of Airflow's
-/// size than everything else that is done to it here.
+/// Word by word out of the frame: for a datagram of Airflow's size `bpf_xdp_load_bytes` takes longer,
+/// and the sum would go over the copy once more.
 #[inline(always)]
 fn load(frame: &Frame, udp: usize, length: usize, scratch: &mut Scratch) -> Result<(usize, u64), Verdict> {
     if length < UDP_BYTES {

@@ -5,7 +5,7 @@
 //! loading it fails.
 
 /// Symbol of the [`Settings`] in the object. Its number is raised with every change of a layout in
-/// this file, here and in the object's `maps.rs`.
+/// this file or of the identities' hash, here and in the object's `maps.rs`.
 pub const SETTINGS_SYMBOL: &str = "SETTINGS_1";
 
 /// Longest payload that a door consumes: one Ethernet frame's worth over IPv4.

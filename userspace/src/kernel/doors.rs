@@ -167,9 +167,11 @@ impl Doors {
         }
         self.refused.retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
         for interface in interfaces {
-            let known =
-                self.attached.contains_key(&interface.index) || self.refused.contains_key(&interface.index);
-            if known || !wanted(interface, &self.globs) {
+            if let Some(attached) = self.attached.get_mut(&interface.index) {
+                attached.name.clone_from(&interface.name);
+                continue;
+            }
+            if !wanted(interface, &self.globs) {
                 continue;
             }
             let name = interface.name.clone();
@@ -244,8 +246,9 @@ impl Doors {
     }
 
     /// Every way on which a frame for one of our sockets can come in at an attached interface.
-    fn wanted_listen_set(&self, interfaces: &[Interface]) -> BTreeMapKeys {
-        let mut wanted = BTreeMapKeys::new();
+    fn wanted_listen_set(&self, interfaces: &[Interface]) -> ListenSet {
+        let mut wanted = ListenSet::new();
+        // Nothing on a wire goes to a loopback address; the stack drops what claims to.
         let own: Vec<IpAddr> = interfaces
             .iter()
             .flat_map(|interface| &interface.addresses)
@@ -284,7 +287,7 @@ impl Doors {
     }
 }
 
-type BTreeMapKeys = std::collections::HashMap<ListenKey, u32>;
+type ListenSet = std::collections::HashMap<ListenKey, u32>;
 
 impl std::fmt::Debug for Doors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -302,6 +305,7 @@ fn addresses_of(socket: SocketAddr, own: &[IpAddr]) -> Vec<IpAddr> {
         IpAddr::V4(address) if address.is_unspecified() => {
             own.iter().copied().filter(IpAddr::is_ipv4).collect()
         }
+        address if address.is_loopback() => Vec::new(),
         address => vec![address],
     }
 }
@@ -345,6 +349,7 @@ mod tests {
         let own: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         assert_eq!(addresses_of("[::]:9125".parse().unwrap(), &own), own);
         assert_eq!(addresses_of("0.0.0.0:9125".parse().unwrap(), &own), own[..1]);
+        assert_eq!(addresses_of("127.0.0.1:9125".parse().unwrap(), &own), [] as [IpAddr; 0]);
         assert_eq!(
             addresses_of("10.0.0.9:9125".parse().unwrap(), &own),
             ["10.0.0.9".parse::<IpAddr>().unwrap()]
