@@ -24,12 +24,7 @@ const RING_BYTES: u32 = 1 << 24;
 
 /// A pipeline as the daemon builds it, with the rings of `object`.
 pub fn pipeline(object: &mut Object) -> Pipeline {
-    let options = PipelineOptions {
-        dialects: Dialects::default(),
-        registry: RegistryConfig::default(),
-        cached_lines_max: 131_072,
-        promotion: PromotionOptions::default(),
-    };
+    let options = PipelineOptions { cached_lines_max: 131_072, ..PipelineOptions::default() };
     let rings = std::mem::take(&mut object.rings);
     Pipeline::new(options, Some((Arc::clone(&object.tables), rings)))
 }

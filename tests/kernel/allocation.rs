@@ -62,12 +62,7 @@ fn allocations(run: impl FnOnce()) -> u64 {
 }
 
 fn pipeline() -> Pipeline {
-    let options = PipelineOptions {
-        dialects: Dialects::default(),
-        registry: RegistryConfig::default(),
-        cached_lines_max: 1 << 16,
-        promotion: PromotionOptions::default(),
-    };
+    let options = PipelineOptions { cached_lines_max: 1 << 16, ..PipelineOptions::default() };
     Pipeline::new(options, None)
 }
 

@@ -33,9 +33,10 @@ use crate::{
         tcp::{self, TcpCounters, TcpListener},
         udp::{UdpListener, UdpOptions},
     },
+    mapper::{Mapper, results::ResultCacheType},
     pipeline::{Pipeline, PipelineOptions},
     registry::RegistryConfig,
-    self_metrics::{self, KernelReading, Reading, SocketReading},
+    self_metrics::{self, KernelReading, MappingReading, Reading, SocketReading},
     shutdown, startup,
     web::{Pages, WebServer},
 };
@@ -177,6 +178,8 @@ fn pipeline_options(config: &Config) -> PipelineOptions {
             signalfx: config.dialects.signalfx,
         },
         registry: RegistryConfig::default(),
+        mapper: Arc::new(Mapper::default()),
+        result_cache: (ResultCacheType::Lru, 1000),
         cached_lines_max: CACHED_LINES_MAX,
         promotion: PromotionOptions {
             promote_lines_per_second: promote,
@@ -410,6 +413,11 @@ impl Daemon {
                 registry: core.registry.stats(),
                 cached_lines: core.cache.len() as u64,
                 evicted_lines: core.cache.evicted,
+                mapping: MappingReading {
+                    rules: core.mapper.rules().len() as u64,
+                    cached_names: (core.results.entries_max() > 0).then(|| core.results.len() as u64),
+                    ..MappingReading::default()
+                },
                 kernel,
                 sockets,
                 scrapes: self.scrapes.load(Ordering::Relaxed),

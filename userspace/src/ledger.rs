@@ -11,11 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    datagram::Transport,
-    line::{EventKind, Tally},
-    registry::Refusal,
-};
+use crate::{datagram::Transport, line::Tally, mapper::MetricType, registry::Refusal};
 
 /// Why an event was not recorded although its line was good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,35 +35,14 @@ impl EventError {
     }
 }
 
-/// The type of an event as the self metrics name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EventType {
-    Counter,
-    Gauge,
-    Observer,
-}
-
-impl EventType {
-    pub const ALL: [Self; 3] = [Self::Counter, Self::Gauge, Self::Observer];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Observer => "observer",
-        }
-    }
-}
-
-impl From<EventKind> for EventType {
-    fn from(kind: EventKind) -> Self {
-        match kind {
-            EventKind::Counter => Self::Counter,
-            EventKind::Gauge { .. } => Self::Gauge,
-            EventKind::Observer => Self::Observer,
-        }
-    }
+/// What became of an event in the mapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// No rule took it.
+    Unmapped,
+    Mapped,
+    /// A rule took it that drops.
+    Dropped,
 }
 
 /// The counts of one daemon.
@@ -78,13 +53,19 @@ pub struct Ledger {
     pub tally: Tally,
     /// Lines of `tally` that slots counted.
     pub slot_lines: u64,
-    recorded: [u64; EventType::ALL.len()],
+    recorded: [u64; MetricType::ALL.len()],
     errors: [u64; EventError::ALL.len()],
     /// What observers took in, each observation as often as it counts.
     pub observations: u64,
-    /// Events that a mapping rule took, or none; observations as often as they count.
+    /// Events that a mapping rule took, none, or one that drops; observations as often as they count.
     pub mapped: u64,
     pub unmapped: u64,
+    pub drop_actions: u64,
+    /// Events that a rule dropped, each once.
+    pub dropped: u64,
+    /// Events whose rule was asked for, and those whose rule was not remembered.
+    pub mapping_lookups: u64,
+    pub mapping_misses: u64,
     refused: BTreeMap<&'static str, u64>,
     /// `(type, family)` of refused events; at most [`CONFLICT_NAMES_MAX`], the rest under one name.
     conflicts: BTreeMap<(&'static str, String), u64>,
@@ -112,13 +93,31 @@ impl Ledger {
         self.datagrams[index(transport)]
     }
 
-    pub fn count_recorded(&mut self, event: EventType, times: u64) {
+    pub fn count_recorded(&mut self, event: MetricType, times: u64) {
         self.recorded[event as usize] += times;
     }
 
     #[must_use]
-    pub fn recorded(&self, event: EventType) -> u64 {
+    pub fn recorded(&self, event: MetricType) -> u64 {
         self.recorded[event as usize]
+    }
+
+    /// Counts `events` that were looked up, and what came of it.
+    #[inline]
+    pub fn count_mapping(&mut self, mapping: Mapping, events: u64) {
+        self.count_lookups(events);
+        let count = match mapping {
+            Mapping::Unmapped => &mut self.unmapped,
+            Mapping::Mapped => &mut self.mapped,
+            Mapping::Dropped => &mut self.drop_actions,
+        };
+        *count = count.saturating_add(events);
+    }
+
+    /// Counts `events` that were looked up and came to no decision.
+    #[inline]
+    pub fn count_lookups(&mut self, events: u64) {
+        self.mapping_lookups = self.mapping_lookups.saturating_add(events);
     }
 
     pub fn count_error(&mut self, error: EventError, times: u64) {
@@ -130,7 +129,7 @@ impl Ledger {
         self.errors[error as usize]
     }
 
-    pub fn count_refused(&mut self, event: EventType, family: &str, refusal: Refusal, times: u64) {
+    pub fn count_refused(&mut self, event: MetricType, family: &str, refusal: Refusal, times: u64) {
         *self.refused.entry(refusal.reason()).or_default() += times;
         let key = (event.name(), family.to_owned());
         let key = if self.conflicts.len() < CONFLICT_NAMES_MAX || self.conflicts.contains_key(&key) {
@@ -155,6 +154,7 @@ impl Ledger {
     #[must_use]
     pub fn events_accounted(&self) -> u64 {
         self.recorded.iter().sum::<u64>()
+            + self.dropped
             + self.errors.iter().sum::<u64>()
             + self.refused.values().sum::<u64>()
     }
@@ -171,7 +171,11 @@ impl Ledger {
             return Err(format!("samples {} != events + vanished + refused {samples}", tally.samples));
         }
         if tally.events != self.events_accounted() {
-            return Err(format!("events {} != recorded + refused {}", tally.events, self.events_accounted()));
+            return Err(format!(
+                "events {} != recorded + dropped + refused {}",
+                tally.events,
+                self.events_accounted()
+            ));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use crate::{
     clock::Timestamp,
@@ -23,13 +24,14 @@ use crate::{
         ring::Ring,
         rings::Rings,
     },
-    ledger::{EventError, EventType, Ledger},
+    ledger::{EventError, Ledger, Mapping},
     line::{Dialects, Event, EventKind, NextLine, Parser, Tally, escape::escape_name, next_line, number},
-    mapper::cache::{Action, EntryIndex, Recipe, RecipeCache},
-    registry::{
-        FamilyKind, HistogramOptions, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome,
-        Stale, SummaryOptions,
+    mapper::{
+        Captures, CounterType, Mapper, MetricType, ObserverType, RuleAction,
+        cache::{Action, EntryIndex, Recipe, RecipeCache},
+        results::{Matched, ResultCache, ResultCacheType},
     },
+    registry::{FamilyKind, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome, Stale},
 };
 
 /// Records that one hold of the lock takes from a ring; about a tenth of a millisecond's work.
@@ -42,9 +44,25 @@ const EXPOSITION_SLICE_SERIES: usize = 1000;
 pub struct PipelineOptions {
     pub dialects: Dialects,
     pub registry: RegistryConfig,
+    pub mapper: Arc<Mapper>,
+    /// Names whose rule is remembered, and which of them go when there are too many.
+    pub result_cache: (ResultCacheType, usize),
     /// Lines that the recipe cache remembers.
     pub cached_lines_max: usize,
     pub promotion: PromotionOptions,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            dialects: Dialects::default(),
+            registry: RegistryConfig::default(),
+            mapper: Arc::default(),
+            result_cache: (ResultCacheType::Lru, 1000),
+            cached_lines_max: 131_072,
+            promotion: PromotionOptions::default(),
+        }
+    }
 }
 
 /// Everything between a datagram's bytes and the registry.
@@ -72,9 +90,11 @@ impl Pipeline {
             cache: RecipeCache::new(options.cached_lines_max),
             ledger: Ledger::default(),
             promotion,
+            mapper: options.mapper,
+            results: ResultCache::new(options.result_cache.0, options.result_cache.1),
+            captures: Captures::default(),
             name: String::new(),
-            summary: SummaryOptions::default(),
-            histogram: HistogramOptions::default(),
+            label_values: String::new(),
         };
         Self {
             core: Mutex::new(core),
@@ -170,6 +190,32 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Puts other rules in the place of the present ones, between two events: what was taken before
+    /// is mapped by the old rules, what the kernel has counted until now included; everything after
+    /// by the new ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::tick`]; then the old rules stay.
+    pub fn reload(&self, mapper: Arc<Mapper>) -> io::Result<()> {
+        let _demoting = self.demoting.lock();
+        if let Some(tables) = &self.tables {
+            if let Some(promotion) = self.core.lock().promotion.as_mut() {
+                promotion.demote_all(&tables.identities);
+            }
+            tables.grace.wait()?;
+        }
+        let now = Timestamp::now();
+        let mut core = self.core.lock();
+        if let Some(tables) = &self.tables {
+            core.release(tables, now);
+        }
+        core.mapper = mapper;
+        core.cache.clear();
+        core.results.clear();
+        Ok(())
+    }
+
     /// Writes the exposition, own families included. The caller drains first.
     pub fn write_exposition(&self, own: Vec<OwnFamily>, out: &mut Vec<u8>) {
         let now = Timestamp::now();
@@ -225,10 +271,12 @@ pub struct Core {
     pub ledger: Ledger,
     /// `None` with the doors shut.
     pub promotion: Option<Promotion>,
-    /// Scratch space for escaped names.
+    pub mapper: Arc<Mapper>,
+    pub results: ResultCache,
+    /// Scratch space: what the last pattern captured, the family's name, the labels of the rule.
+    captures: Captures,
     name: String,
-    summary: SummaryOptions,
-    histogram: HistogramOptions,
+    label_values: String,
 }
 
 impl Core {
@@ -277,8 +325,11 @@ impl Core {
     /// An observation that counts several times is as many events to statsd_exporter.
     fn count_mapping(&mut self, recipe: &Recipe, times: u64) {
         let events = times.saturating_mul(recipe.times);
-        let count = if recipe.mapped { &mut self.ledger.mapped } else { &mut self.ledger.unmapped };
-        *count = count.saturating_add(events);
+        if recipe.action == Action::Drop {
+            self.ledger.count_mapping(Mapping::Dropped, events);
+            return;
+        }
+        self.ledger.count_mapping(if recipe.mapped { Mapping::Mapped } else { Mapping::Unmapped }, events);
         if recipe.action == Action::Observe {
             self.ledger.observations = self.ledger.observations.saturating_add(events);
         }
@@ -294,7 +345,7 @@ impl Core {
         received: Timestamp,
         now: Timestamp,
     ) -> Result<(), Stale> {
-        let value = raw / recipe.divisor;
+        let value = raw / recipe.divisor * recipe.scale;
         let event = match recipe.action {
             Action::Count => {
                 if value < 0.0 {
@@ -302,21 +353,29 @@ impl Core {
                     return Ok(());
                 }
                 self.registry.add(recipe.series, value, now)?;
-                EventType::Counter
+                MetricType::Counter
+            }
+            Action::UpDown => {
+                self.registry.adjust(recipe.series, value, received, now)?;
+                MetricType::Counter
             }
             Action::Gauge if relative => {
                 self.registry.adjust(recipe.series, value, received, now)?;
-                EventType::Gauge
+                MetricType::Gauge
             }
             Action::Gauge => {
                 if self.registry.set(recipe.series, value, received, now)? == SetOutcome::Older {
                     self.ledger.outdated_gauges += 1;
                 }
-                EventType::Gauge
+                MetricType::Gauge
             }
             Action::Observe => {
                 self.registry.observe(recipe.series, value, recipe.times, now)?;
-                EventType::Observer
+                MetricType::Observer
+            }
+            Action::Drop => {
+                self.ledger.dropped += 1;
+                return Ok(());
             }
         };
         self.ledger.count_recorded(event, 1);
@@ -337,15 +396,14 @@ impl Core {
         parser.parse_line(line, &mut tally, &mut |event| {
             let recipe = match self.resolve(&event, now) {
                 Ok(recipe) => recipe,
-                Err(why) => return self.count_unrecorded(event.kind.into(), why, 1),
+                Err(why) => return self.count_unrecorded(&why, event.times),
             };
             let relative = matches!(event.kind, EventKind::Gauge { relative: true });
             // A series that was just found or made cannot be gone.
             let _ = self.apply(&recipe, event.raw, relative, received, now);
             self.count_mapping(&recipe, 1);
             if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
-                let promotable = recipe.action == Action::Count && exact_unit(recipe.divisor).is_some();
-                self.cache.insert(hash, head, tail, recipe, promotable);
+                self.cache.insert(hash, head, tail, recipe, unit(&recipe).is_some());
             }
         });
         self.parser = parser;
@@ -354,56 +412,132 @@ impl Core {
 
     /// Maps the event and finds or makes its series.
     fn resolve(&mut self, event: &Event<'_>, now: Timestamp) -> Result<Recipe, Unrecorded> {
-        let (kind, action) = match event.kind {
+        let metric_type = MetricType::from(event.kind);
+        let rule = self.find_rule(metric_type, event.name);
+        let mapper = &*self.mapper;
+        let rule = rule.and_then(|rule| mapper.rules().get(rule));
+        let options = rule.map_or(mapper.unmapped(), |rule| &rule.series);
+        let mut recipe = Recipe {
+            series: SeriesId::NONE,
+            action: Action::Drop,
+            divisor: event.divisor,
+            scale: 1.0,
+            times: event.times,
+            tagged: !event.tags.is_empty(),
+            mapped: rule.is_some(),
+        };
+        self.name.clear();
+        let mut labels: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(event.tags);
+        let mut up_down = false;
+        if let Some(rule) = rule {
+            if rule.action == RuleAction::Drop {
+                return Ok(recipe);
+            }
+            self.label_values.clear();
+            rule.name.expand(event.name, &self.captures, &mut self.label_values);
+            escape_name(&self.label_values, &mut self.name);
+            if self.name.is_empty() {
+                return Err(Unrecorded {
+                    mapping: None,
+                    metric_type,
+                    why: EventError::EmptyMetricName.into(),
+                });
+            }
+            up_down = rule.counter == CounterType::UpDown;
+            recipe.scale = rule.scale.unwrap_or(1.0);
+            // First all texts, then the borrows of them.
+            self.label_values.clear();
+            let ends: SmallVec<[usize; 16]> = rule
+                .labels
+                .iter()
+                .map(|(_, value)| {
+                    value.expand(event.name, &self.captures, &mut self.label_values);
+                    self.label_values.len()
+                })
+                .collect();
+            let mut from = 0;
+            for ((key, _), end) in rule.labels.iter().zip(ends) {
+                let value = self.label_values.get(from..end).unwrap_or_default();
+                from = end;
+                match labels.iter_mut().find(|(tag, _)| **tag == **key) {
+                    Some(_) if rule.honor_labels => {}
+                    Some(tag) => tag.1 = value,
+                    None => labels.push((key, value)),
+                }
+            }
+        } else {
+            escape_name(event.name, &mut self.name);
+        }
+        let mapping = if rule.is_some() { Mapping::Mapped } else { Mapping::Unmapped };
+        let unrecorded = |why| Unrecorded { mapping: Some(mapping), metric_type, why };
+        if self.name.is_empty() {
+            return Err(unrecorded(EventError::EmptyMetricName.into()));
+        }
+        let kind;
+        (kind, recipe.action) = match event.kind {
+            EventKind::Counter if up_down => (FamilyKind::Gauge, Action::UpDown),
             // Before a series is made for it.
-            EventKind::Counter if event.value() < 0.0 => {
-                return Err(Unrecorded::Error(EventError::IllegalNegativeCounter));
+            EventKind::Counter if event.value() * recipe.scale < 0.0 => {
+                return Err(unrecorded(EventError::IllegalNegativeCounter.into()));
             }
             EventKind::Counter => (FamilyKind::Counter, Action::Count),
             EventKind::Gauge { .. } => (FamilyKind::Gauge, Action::Gauge),
-            EventKind::Observer => (FamilyKind::Summary, Action::Observe),
+            EventKind::Observer => match options.observer {
+                ObserverType::Summary => (FamilyKind::Summary, Action::Observe),
+                ObserverType::Histogram => (FamilyKind::Histogram, Action::Observe),
+            },
         };
-        self.name.clear();
-        escape_name(event.name, &mut self.name);
-        if self.name.is_empty() {
-            return Err(Unrecorded::Error(EventError::EmptyMetricName));
-        }
-        let series = self.series(kind, event.tags, now).map_err(Unrecorded::Refused)?;
-        Ok(Recipe {
-            series,
-            action,
-            divisor: event.divisor,
-            times: event.times,
-            tagged: !event.tags.is_empty(),
-            mapped: false,
-        })
-    }
-
-    /// Counts events that have no series, under their reason. `self.name` is still the family's.
-    fn count_unrecorded(&mut self, event: EventType, why: Unrecorded, times: u64) {
-        self.ledger.unmapped += times;
-        match why {
-            Unrecorded::Error(error) => self.ledger.count_error(error, times),
-            Unrecorded::Refused(refusal) => self.ledger.count_refused(event, &self.name, refusal, times),
-        }
-    }
-
-    fn series(
-        &mut self,
-        kind: FamilyKind,
-        labels: &[(&str, &str)],
-        now: Timestamp,
-    ) -> Result<SeriesId, Refusal> {
         let request = SeriesRequest {
             family: &self.name,
             kind,
-            labels,
-            help: DEFAULT_HELP,
-            ttl: None,
-            summary: &self.summary,
-            histogram: &self.histogram,
+            labels: &labels,
+            help: &options.help,
+            ttl: options.ttl,
+            summary: &options.summary,
+            histogram: &options.histogram,
         };
-        self.registry.resolve(&request, now)
+        recipe.series =
+            self.registry.resolve(&request, now).map_err(|refusal| unrecorded(Why::Refused(refusal)))?;
+        Ok(recipe)
+    }
+
+    /// The position of the rule that takes a name. `self.captures` then holds what its pattern
+    /// captured.
+    fn find_rule(&mut self, metric_type: MetricType, name: &str) -> Option<usize> {
+        if self.mapper.rules().is_empty() && self.results.entries_max() == 0 {
+            return None;
+        }
+        if let Some(known) = self.results.get(metric_type, name) {
+            let known = known.as_ref()?;
+            self.captures.clone_from(&known.captures);
+            return Some(known.rule);
+        }
+        self.ledger.mapping_misses += 1;
+        let found = self.mapper.find(metric_type, name, &mut self.captures).map(|rule| rule.number);
+        if self.results.entries_max() > 0 {
+            let matched = found.map(|rule| Matched { rule, captures: self.captures.clone() });
+            self.results.insert(metric_type, name, matched);
+        }
+        found
+    }
+
+    /// Counts an event without a series, under its reason. `self.name` is still the family's.
+    fn count_unrecorded(&mut self, unrecorded: &Unrecorded, times: u64) {
+        self.count_unrecorded_lines(unrecorded, 1, times);
+    }
+
+    /// The same for `lines` lines, of which each counts `times` times.
+    fn count_unrecorded_lines(&mut self, unrecorded: &Unrecorded, lines: u64, times: u64) {
+        match unrecorded.mapping {
+            Some(mapping) => self.ledger.count_mapping(mapping, lines.saturating_mul(times)),
+            None => self.ledger.count_lookups(lines.saturating_mul(times)),
+        }
+        match unrecorded.why {
+            Why::Error(error) => self.ledger.count_error(error, lines),
+            Why::Refused(refusal) => {
+                self.ledger.count_refused(unrecorded.metric_type, &self.name, refusal, lines);
+            }
+        }
     }
 
     fn drain_slots(&mut self, tables: &Tables, now: Timestamp) {
@@ -437,40 +571,63 @@ impl Core {
 
     /// Records what a slot has counted.
     fn grow(&mut self, growth: Growth, now: Timestamp) {
-        let Some(recipe) = self.cache.entry(growth.entry).map(|entry| entry.recipe) else { return };
-        let amount = scaled(growth.sum, exact_unit(recipe.divisor).unwrap_or(1));
+        let Some(mut recipe) = self.cache.entry(growth.entry).map(|entry| entry.recipe) else { return };
         self.ledger.slot_lines += growth.lines;
-        if self.registry.add(recipe.series, amount, now).is_err() {
+        if self.add_growth(&recipe, growth, now).is_err() {
             // The series expired while the kernel saw nothing of it; its line makes it anew.
             match self.renew(growth.entry, now) {
-                // A series that was just made cannot be gone.
-                Ok(series) => drop(self.registry.add(series, amount, now)),
+                Ok(renewed) => {
+                    recipe = renewed;
+                    // A series that was just made cannot be gone.
+                    let _ = self.add_growth(&recipe, growth, now);
+                }
                 Err(why) => {
                     let tally = &mut self.ledger.tally;
                     tally.lines += growth.lines;
                     tally.samples += growth.lines;
                     tally.events += growth.lines;
-                    return self.count_unrecorded(EventType::Counter, why, growth.lines);
+                    return self.count_unrecorded_lines(&why, growth.lines, 1);
                 }
             }
         }
-        self.ledger.count_recorded(EventType::Counter, growth.lines);
         self.count_warm(&recipe, growth.lines);
     }
 
+    fn add_growth(&mut self, recipe: &Recipe, growth: Growth, now: Timestamp) -> Result<(), Stale> {
+        let amount = scaled(growth.sum, unit(recipe).unwrap_or(1));
+        match recipe.action {
+            Action::Drop => {
+                self.ledger.dropped += growth.lines;
+                return Ok(());
+            }
+            // Relative, so the order among other changes makes no difference.
+            Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
+            // Only these are promoted.
+            Action::Count | Action::Gauge | Action::Observe => {
+                self.registry.add(recipe.series, amount, now)?;
+            }
+        }
+        self.ledger.count_recorded(MetricType::Counter, growth.lines);
+        Ok(())
+    }
+
     /// Finds or makes the series of a remembered line once more.
-    fn renew(&mut self, index: EntryIndex, now: Timestamp) -> Result<SeriesId, Unrecorded> {
+    fn renew(&mut self, index: EntryIndex, now: Timestamp) -> Result<Recipe, Unrecorded> {
         let line = self.cache.entry(index).map(|entry| entry.line("0")).unwrap_or_default();
         let mut parser = std::mem::take(&mut self.parser);
         // A line that was remembered gives exactly one event.
-        let mut renewed = Err(Unrecorded::Error(EventError::EmptyMetricName));
+        let mut renewed = Err(Unrecorded {
+            mapping: None,
+            metric_type: MetricType::Counter,
+            why: EventError::EmptyMetricName.into(),
+        });
         parser.parse_line(&line, &mut Tally::default(), &mut |event| renewed = self.resolve(&event, now));
         self.parser = parser;
         let recipe = renewed?;
         if let Some(entry) = self.cache.entry_mut(index) {
             entry.recipe = recipe;
         }
-        Ok(recipe.series)
+        Ok(recipe)
     }
 
     /// What could be promoted, busiest first. Ends the cache's window.
@@ -498,15 +655,26 @@ impl Core {
     }
 }
 
-/// Why an event has no series.
+/// An event that has no series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unrecorded {
+struct Unrecorded {
+    /// What the mapping counted; `None` if it came to no decision.
+    mapping: Option<Mapping>,
+    metric_type: MetricType,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
     Error(EventError),
     Refused(Refusal),
 }
 
-/// Help text of a family that no mapping rule describes; statsd_exporter's.
-const DEFAULT_HELP: &str = "Metric autogenerated by statsd_exporter.";
+impl From<EventError> for Why {
+    fn from(error: EventError) -> Self {
+        Self::Error(error)
+    }
+}
 
 /// Whether the candidate's entry still is the line that it was made from. While the lock was released
 /// for a grace period a full cache may have given the entry to another line, whose series would then
@@ -516,6 +684,32 @@ fn is_still_of(cache: &RecipeCache, candidate: &Candidate, seed: u64) -> bool {
         entry.promotable && !entry.promoted && identity_of(&entry.line("0"), seed) == Some(candidate.identity)
     })
 }
+
+/// How much one unit on the wire is worth to the recipe's series; `None` if the kernel cannot count
+/// for it.
+fn unit(recipe: &Recipe) -> Option<u64> {
+    match recipe.action {
+        Action::Count | Action::UpDown => {
+            let scale = recipe.scale;
+            if !(scale >= 1.0 && scale <= SCALE_MAX && scale.fract() == 0.0) {
+                return None;
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a whole number, just checked"
+            )]
+            let scale = scale as u64;
+            exact_unit(recipe.divisor)?.checked_mul(scale)
+        }
+        // Nobody looks at the sum.
+        Action::Drop => Some(1),
+        Action::Gauge | Action::Observe => None,
+    }
+}
+
+/// Whole scales up to this one are applied to a slot's sum.
+const SCALE_MAX: f64 = 1_000_000.0;
 
 /// A slot's sum times what one unit is worth; 128 bits hold every product of the two.
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53, as a counter is at all")]
@@ -547,13 +741,7 @@ mod tests {
     use crate::datagram::Transport;
 
     fn pipeline() -> Pipeline {
-        let options = PipelineOptions {
-            dialects: Dialects::default(),
-            registry: RegistryConfig::default(),
-            cached_lines_max: 100,
-            promotion: PromotionOptions::default(),
-        };
-        Pipeline::new(options, None)
+        Pipeline::new(PipelineOptions { cached_lines_max: 100, ..PipelineOptions::default() }, None)
     }
 
     fn ingest(pipeline: &Pipeline, payloads: &[&str], received: u64) {
@@ -661,15 +849,8 @@ mod tests {
     #[test]
     fn a_candidate_whose_entry_went_to_another_line_is_not_promoted() {
         const SEED: u64 = 7;
-        let pipeline = Pipeline::new(
-            PipelineOptions {
-                dialects: Dialects::default(),
-                registry: RegistryConfig::default(),
-                cached_lines_max: 1,
-                promotion: PromotionOptions::default(),
-            },
-            None,
-        );
+        let options = PipelineOptions { cached_lines_max: 1, ..PipelineOptions::default() };
+        let pipeline = Pipeline::new(options, None);
         ingest(&pipeline, &["a:1|c"], 1);
         let identity = identity_of(b"a:0|c", SEED).expect("it fits the grammar");
         let candidate = Candidate { entry: 0, identity, lines_per_second: 1.0 };

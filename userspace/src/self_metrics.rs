@@ -11,8 +11,9 @@ use crate::{
     datagram::Transport,
     exposition::OwnFamily,
     kernel::{counters::Counters, promotion::Promotion},
-    ledger::{EventError, EventType, Ledger, TRANSPORTS},
+    ledger::{EventError, Ledger, TRANSPORTS},
     line::LineError,
+    mapper::MetricType,
     registry::{FamilyKind, Stats},
 };
 
@@ -23,12 +24,23 @@ pub struct Reading<'a> {
     pub registry: Stats,
     pub cached_lines: u64,
     pub evicted_lines: u64,
+    pub mapping: MappingReading,
     /// `None` with the doors shut.
     pub kernel: Option<KernelReading<'a>>,
     pub sockets: SocketReading,
     pub scrapes: u64,
     pub malformed_records: u64,
     pub start_time_seconds: f64,
+}
+
+/// The mapping file and what is remembered of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MappingReading {
+    pub rules: u64,
+    /// `None` with `--statsd.cache-size=0`.
+    pub cached_names: Option<u64>,
+    pub reloads_succeeded: u64,
+    pub reloads_failed: u64,
 }
 
 /// The kernel's side of a reading.
@@ -59,7 +71,11 @@ pub struct SocketReading {
 }
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-pub const SPARSE_NAMES: [&str; 15] = [
+pub const SPARSE_NAMES: [&str; 19] = [
+    "statsd_exporter_config_reloads_total",
+    "statsd_metric_mapper_cache_length",
+    "statsd_metric_mapper_cache_gets_total",
+    "statsd_metric_mapper_cache_hits_total",
     "statsd_exporter_sample_errors_total",
     "statsd_exporter_events_total",
     "statsd_exporter_events_actions_total",
@@ -82,6 +98,7 @@ pub const SPARSE_NAMES: [&str; 15] = [
 pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     let mut out = Families(Vec::with_capacity(64));
     statsd_exporter(reading, &mut out);
+    mapping(reading, &mut out);
     datagrams(reading, &mut out);
     events(reading, &mut out);
     kernel(reading, &mut out);
@@ -203,8 +220,8 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
         tally.tag_errors,
     );
     // To statsd_exporter a sampled observation is as many events as it counts.
-    let types = EventType::ALL.map(|event| {
-        let count = if event == EventType::Observer { ledger.observations } else { ledger.recorded(event) };
+    let types = MetricType::ALL.map(|event| {
+        let count = if event == MetricType::Observer { ledger.observations } else { ledger.recorded(event) };
         (label("type", event.name()), count)
     });
     out.labelled(
@@ -221,7 +238,7 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
     out.labelled(
         "statsd_exporter_events_actions_total",
         "The total number of StatsD events by action.",
-        vec![(label("action", "map"), ledger.mapped)],
+        vec![(label("action", "drop"), ledger.drop_actions), (label("action", "map"), ledger.mapped)],
         true,
     );
     let errors = EventError::ALL.map(|error| (label("reason", error.reason()), ledger.errors(error)));
@@ -248,7 +265,38 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
     if !vectors.is_empty() {
         out.add(FamilyKind::Gauge, "statsd_exporter_metrics_total", "The total number of metrics.", vectors);
     }
-    out.gauge("statsd_exporter_loaded_mappings", "The current number of configured metric mappings.", 0.0);
+}
+
+/// The mapping file and its cache.
+fn mapping(reading: &Reading<'_>, out: &mut Families) {
+    let mapping = &reading.mapping;
+    out.gauge(
+        "statsd_exporter_loaded_mappings",
+        "The current number of configured metric mappings.",
+        float(mapping.rules),
+    );
+    out.labelled(
+        "statsd_exporter_config_reloads_total",
+        "The number of configuration reloads.",
+        vec![
+            (label("outcome", "failure"), mapping.reloads_failed),
+            (label("outcome", "success"), mapping.reloads_succeeded),
+        ],
+        true,
+    );
+    let Some(cached_names) = mapping.cached_names else { return };
+    out.gauge(
+        "statsd_metric_mapper_cache_length",
+        "The count of unique metrics currently cached.",
+        float(cached_names),
+    );
+    let (lookups, misses) = (reading.ledger.mapping_lookups, reading.ledger.mapping_misses);
+    out.counter("statsd_metric_mapper_cache_gets_total", "The count of total metric cache gets.", lookups);
+    out.counter(
+        "statsd_metric_mapper_cache_hits_total",
+        "The count of total metric cache hits.",
+        lookups.saturating_sub(misses),
+    );
 }
 
 /// The ledger of datagrams: seen by a door, received by userspace, lost.
@@ -333,7 +381,7 @@ fn datagrams(reading: &Reading<'_>, out: &mut Families) {
 fn events(reading: &Reading<'_>, out: &mut Families) {
     let (ledger, tally) = (reading.ledger, &reading.ledger.tally);
     out.counter("rotameter_events_total", "Events that lines gave, by all ways.", tally.events);
-    let recorded = EventType::ALL.map(|event| (label("type", event.name()), ledger.recorded(event)));
+    let recorded = MetricType::ALL.map(|event| (label("type", event.name()), ledger.recorded(event)));
     out.labelled(
         "rotameter_events_recorded_total",
         "Events that reached their series, by type; a sampled observation is one.",

@@ -16,6 +16,8 @@ pub struct Recipe {
     pub action: Action,
     /// The wire's number is divided by this.
     pub divisor: f64,
+    /// Then it is multiplied by this, the rule's scale.
+    pub scale: f64,
     /// How often an observation counts.
     pub times: u64,
     /// Whether the sample had tags, for the counter of those.
@@ -31,6 +33,10 @@ pub enum Action {
     /// Set, or add if the value's text begins with a sign.
     Gauge,
     Observe,
+    /// A counter's event that moves a gauge.
+    UpDown,
+    /// Counted, and nothing else.
+    Drop,
 }
 
 /// Index of an entry; valid until the entry is given up.
@@ -199,6 +205,14 @@ impl RecipeCache {
         None
     }
 
+    /// Forgets everything, as after a reload. No entry may be promoted.
+    pub fn clear(&mut self) {
+        self.table.clear();
+        self.entries.clear();
+        self.touched.clear();
+        self.hand = 0;
+    }
+
     #[must_use]
     pub fn entry(&self, index: EntryIndex) -> Option<&Entry> {
         self.entries.get(index as usize)
@@ -238,9 +252,10 @@ mod tests {
 
     fn recipe(times: u64) -> Recipe {
         Recipe {
-            series: SeriesId::default(),
+            series: SeriesId::NONE,
             action: Action::Count,
             divisor: 1.0,
+            scale: 1.0,
             times,
             tagged: false,
             mapped: false,

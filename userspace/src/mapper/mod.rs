@@ -3,6 +3,7 @@
 //! A [`Mapper`] is one mapping file, checked; it never changes. A reload makes another one.
 
 pub mod cache;
+pub mod results;
 pub mod rule;
 pub mod template;
 

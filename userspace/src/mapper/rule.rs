@@ -68,6 +68,8 @@ pub enum CounterType {
 /// A rule of a mapping file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
+    /// Position among the rules of its file, from 0.
+    pub number: usize,
     /// Line of the file that it begins in, from 1.
     pub line: usize,
     /// As the file has it.

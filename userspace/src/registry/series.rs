@@ -7,10 +7,14 @@ use super::summary::Summary;
 
 /// Names one series for as long as it lives; afterwards it names nothing, never another series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(test, derive(Default))]
 pub struct SeriesId {
     pub(super) index: u32,
     pub(super) generation: u32,
+}
+
+impl SeriesId {
+    /// Names no series at any time.
+    pub const NONE: Self = Self { index: u32::MAX, generation: u32::MAX };
 }
 
 #[derive(Debug)]
