@@ -34,6 +34,11 @@ fn parsed(parser: &mut Parser, line: &[u8]) -> Read {
         tagged_samples: tally.tags,
         tag_errors: tally.tag_errors,
         vanished: tally.vanished,
+        notice: match (tally.notice_events, tally.service_checks) {
+            (1, 0) => Some("event"),
+            (0, 1) => Some("service_check"),
+            _ => None,
+        },
         errors: errors.filter(|&(_, count)| count > 0).collect(),
     }
 }
@@ -104,6 +109,7 @@ fn field() -> impl Strategy<Value = String> {
         1 => "@(0|0.5|0.1|1|2|-1|1e-7|1e400|)",
         3 => tag_list(":").prop_map(|tags| format!("#{tags}")),
         1 => "c(:[a-z:]{0,3}|ard:low)?",
+        1 => "(e|card|c):[a-z:]{0,3}",
         1 => "T[0-9x]{0,4}",
         1 => "[e0-9x\r]{0,3}",
     ]
@@ -133,8 +139,26 @@ fn nasty_line() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A DogStatsD event or service check, or nearly one.
+fn notice() -> impl Strategy<Value = Vec<u8>> {
+    let event = ("[a-z|:é]{0,3}", "[a-z|:\\\\]{0,3}", "(\\|([dhpt]:x|#a:b))?", 0..3_usize).prop_map(
+        |(title, text, fields, off)| {
+            let (title_bytes, text_bytes) = (title.len() + off / 2, text.len() + off % 2);
+            format!("_e{{{title_bytes},{text_bytes}}}:{title}|{text}{fields}")
+        },
+    );
+    let any = "_(e[{]?|sc[|]?)[0-9,{}|:a]{0,8}";
+    let check = "_sc\\|[a-z:]{0,2}\\|[0-5]?(\\|m:a:1)?";
+    prop_oneof![event, any, check].prop_map(String::into_bytes)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn notices_are_read_as_the_reference_reads_them(line in notice()) {
+        prop_assert_eq!(exact(&parsed(&mut Parser::default(), &line)), exact(&read(&line)), "{}", line.escape_ascii());
+    }
 
     #[test]
     fn nasty_lines_are_read_as_the_reference_reads_them(line in nasty_line()) {

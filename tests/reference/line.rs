@@ -38,6 +38,8 @@ pub struct Read {
     pub tagged_samples: u64,
     pub tag_errors: u64,
     pub vanished: u64,
+    /// `event`, `service_check` or neither.
+    pub notice: Option<&'static str>,
     pub errors: BTreeMap<&'static str, u64>,
 }
 
@@ -60,6 +62,18 @@ impl Read {
 
     fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         let line = String::from_utf8(line.to_vec()).map_err(|_| "malformed_line")?;
+        if line.starts_with("_e{") {
+            self.notice = Some(dogstatsd_event(&line).map(|()| "event").ok_or("malformed_event")?);
+            return Ok(());
+        }
+        if line.starts_with("_sc|") {
+            let parts: Vec<&str> = line.split('|').collect();
+            if parts.len() < 3 || parts[1].is_empty() || !["0", "1", "2", "3"].contains(&parts[2]) {
+                return Err("malformed_service_check");
+            }
+            self.notice = Some("service_check");
+            return Ok(());
+        }
         let (head, rest) = line.split_once(':').ok_or("malformed_line")?;
         if head.is_empty() {
             return Err("malformed_line");
@@ -75,7 +89,7 @@ impl Read {
             return Err("not_enough_parts_after_colon");
         }
         let samples: Vec<String> = if parts[0].contains(':') {
-            if !["ms", "h", "d"].contains(&parts[1]) {
+            if !["ms", "h", "d", "c", "g"].contains(&parts[1]) {
                 return Err("invalid_extended_aggregate_type");
             }
             let after = parts[1..].join("|");
@@ -83,7 +97,7 @@ impl Read {
         } else if section {
             vec![rest.to_owned()]
         } else {
-            rest.split(':').map(str::to_owned).collect()
+            tear(rest)
         };
         for sample in samples {
             self.samples += 1;
@@ -137,7 +151,12 @@ impl Read {
         sample: &str,
         tags: &mut BTreeMap<String, String>,
     ) -> Result<(), &'static str> {
-        let parts: Vec<&str> = sample.split('|').collect();
+        let foreign = |part: &&str| part.starts_with("e:") || part.starts_with("card:");
+        let mut parts: Vec<&str> = sample.split('|').collect();
+        if parts.len() > 2 {
+            let fields = parts.split_off(2);
+            parts.extend(fields.into_iter().filter(|part| !foreign(part)));
+        }
         if parts.len() < 2 || parts.len() > 6 {
             return Err("malformed_component");
         }
@@ -202,6 +221,42 @@ impl Read {
         }
         Ok(())
     }
+}
+
+/// `_e{3,4}:abc|text` and what follows.
+fn dogstatsd_event(line: &str) -> Option<()> {
+    let (lengths, rest) = line[3..].split_once("}:")?;
+    let (title, text) = lengths.split_once(',')?;
+    let digits = |text: &str| text.chars().all(|character| character.is_ascii_digit());
+    if !digits(title) || !digits(text) {
+        return None;
+    }
+    let (title, text): (usize, usize) = (title.parse().ok()?, text.parse().ok()?);
+    let rest = rest.as_bytes();
+    let bar = |at: usize| rest.get(at) == Some(&b'|');
+    let text_end = title.checked_add(text)?.checked_add(1)?;
+    let fits = bar(title) && (rest.len() == text_end || bar(text_end));
+    fits.then_some(())
+}
+
+/// Parts the samples of a line at each `:`; but from a container, an origin or a cardinality on, a
+/// field after a type, the line is one sample.
+fn tear(rest: &str) -> Vec<String> {
+    let mut samples = vec![String::new()];
+    let mut colons = true;
+    for character in rest.chars() {
+        let sample = samples.last_mut().expect("there is one");
+        let parts: Vec<&str> = sample.split('|').collect();
+        if parts.len() > 2 && ["c", "e", "card"].contains(&parts[parts.len() - 1]) && character == ':' {
+            colons = false;
+        }
+        if character == ':' && colons {
+            samples.push(String::new());
+        } else {
+            sample.push(character);
+        }
+    }
+    samples
 }
 
 /// A name as Prometheus takes it.

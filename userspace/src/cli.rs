@@ -91,7 +91,8 @@ pub struct Cli {
     pub log_format: String,
 }
 
-/// Tag dialects, all on; `--no-...` switches one off, and of several the last counts.
+/// Tag dialects, those of `statsd_exporter` on; `--no-...` switches one off, and of several the last
+/// counts.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DialectFlags {
     /// Parse DogStatsD tags (name:1|c|#tag:value). [default: on]
@@ -118,6 +119,12 @@ pub struct DialectFlags {
     /// Leave SignalFx tags unparsed.
     #[arg(long = "no-statsd.parse-signalfx-tags", overrides_with = "signalfx")]
     pub no_signalfx: bool,
+    /// Parse Graphite tags (name;tag=value:1|c), which statsd_exporter leaves in the name. [default: off]
+    #[arg(long = "statsd.parse-graphite-tags", overrides_with = "no_graphite")]
+    pub graphite: bool,
+    /// Leave Graphite tags unparsed.
+    #[arg(long = "no-statsd.parse-graphite-tags", overrides_with = "graphite")]
+    pub no_graphite: bool,
 }
 
 impl Cli {

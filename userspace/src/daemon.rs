@@ -176,6 +176,7 @@ fn pipeline_options(config: &Config) -> PipelineOptions {
             influx: config.dialects.influxdb,
             librato: config.dialects.librato,
             signalfx: config.dialects.signalfx,
+            graphite: config.dialects.graphite,
         },
         registry: RegistryConfig::default(),
         mapper: Arc::new(Mapper::default()),

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! received = drained from rings + read from sockets and streams
-//! lines    = empty + refused lines{reason} + lines with samples
+//! lines    = empty + notices{kind} + refused lines{reason} + lines with samples
 //! samples  = events + vanished + refused samples{reason}
 //! events   = recorded{type} + dropped by rule + refused{reason}
 //! ```

@@ -393,6 +393,16 @@ fn events(reading: &Reading<'_>, out: &mut Families) {
         "Observations whose sample rate repeats them zero times.",
         tally.vanished,
     );
+    out.counter(
+        "rotameter_dogstatsd_events_total",
+        "DogStatsD events, which are no metrics.",
+        tally.notice_events,
+    );
+    out.counter(
+        "rotameter_dogstatsd_service_checks_total",
+        "DogStatsD service checks, which are no metrics.",
+        tally.service_checks,
+    );
     out.labelled(
         "rotameter_events_refused_total",
         "Events that the registry refused, by reason.",

@@ -61,6 +61,7 @@ pub struct Dialects {
     pub influxdb: bool,
     pub librato: bool,
     pub signalfx: bool,
+    pub graphite: bool,
 }
 
 /// Whether to count in the kernel.
@@ -148,6 +149,7 @@ impl Config {
                 influxdb: !cli.dialects.no_influxdb,
                 librato: !cli.dialects.no_librato,
                 signalfx: !cli.dialects.no_signalfx,
+                graphite: cli.dialects.graphite,
             },
             ebpf: ebpf(cli)?,
             xdp: xdp(cli)?,

@@ -1,12 +1,13 @@
 //! DogStatsD: the fields after the type -> tags, container, sample rates.
 //!
-//! `name:value|type|@rate|#key:value,key:value|c:container|T1656581400`
+//! `name:value|type|@rate|#key:value,key:value|c:container|T1656581400|e:origin|card:low`
 
 use super::number::{self, NumberError};
 use super::tags::TagList;
 use super::{Dialects, LineError};
 
-/// A sample has at most this many parts between `|`, its value and type among them.
+/// A sample has at most this many parts between `|`, its value and type among them; those that
+/// [`is_ignored`] come on top.
 const PARTS_MAX: usize = 6;
 
 /// Label that the container field sets.
@@ -17,6 +18,24 @@ const CONTAINER_KEY: &str = "container_id";
 pub(super) fn has_tags(rest: &str) -> bool {
     memchr::memchr_iter(b'#', rest.as_bytes())
         .any(|at| at.checked_sub(1).and_then(|before| rest.as_bytes().get(before)) == Some(&b'|'))
+}
+
+/// The first sample of `rest` and what follows its `:`, if a `:` ends it.
+///
+/// The `:` of a container (or origin, or cardinality) does not: it belongs to the field, and what has
+/// such a field comes from a client that puts one sample into a line. Value and type stand before any
+/// field, so `1|c:2|c` is two samples.
+pub(super) fn cut_sample(rest: &str) -> Option<(&str, &str)> {
+    let (sample, after) = rest.split_once(':')?;
+    let field = sample.rsplit_once('|').filter(|(before, _)| before.contains('|')).map(|(_, field)| field);
+    let belongs = matches!(field, Some("c" | "e" | "card"));
+    (!belongs).then_some((sample, after))
+}
+
+/// Where the client runs, as its agent knows it, and how many tags the agent is to add: nothing that
+/// Prometheus has a place for.
+fn is_ignored(field: &str) -> bool {
+    field.starts_with("e:") || field.starts_with("card:")
 }
 
 /// What the fields of a sample say, apart from its tags.
@@ -40,7 +59,10 @@ impl Fields {
 
 /// Whether a sample with these `fields` after its type has too many parts.
 pub(super) fn too_many(fields: Option<&str>) -> bool {
-    fields.is_some_and(|fields| memchr::memchr_iter(b'|', fields.as_bytes()).nth(PARTS_MAX - 3).is_some())
+    fields.is_some_and(|fields| {
+        memchr::memchr_iter(b'|', fields.as_bytes()).nth(PARTS_MAX - 3).is_some()
+            && fields.split('|').filter(|field| !is_ignored(field)).nth(PARTS_MAX - 2).is_some()
+    })
 }
 
 /// Reads the fields after the type in their order, and appends their tags to `tags`.
@@ -51,11 +73,14 @@ pub(super) fn parse<'a>(fields: &'a str, dialects: Dialects, tags: &mut TagList<
         return parsed;
     }
     for field in fields.split('|') {
+        if is_ignored(field) {
+            continue;
+        }
         if let Some(rate) = field.strip_prefix('@') {
             parsed.rate(rate);
         } else if let Some(list) = field.strip_prefix('#') {
             if dialects.dogstatsd {
-                parsed.tag_errors += tags.extend_each(list, ':', without_hash);
+                parsed.tag_errors += tags.extend_each(list, ',', ':', without_hash);
             }
         } else if field.starts_with('c') {
             match field.strip_prefix("c:") {

@@ -2,20 +2,24 @@
 
 use super::signalfx::{self, Brackets};
 use super::tags::TagList;
-use super::{influx, librato};
+use super::{graphite, influx, librato};
 
-/// Which tag dialects are understood; all of them by default.
+/// Which tag dialects are understood; by default all that statsd_exporter knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialects {
+    /// Also whether events and service checks are told from metrics, and whether counters and gauges
+    /// may be packed. Fields after the type are read either way, only their tags are not.
     pub dogstatsd: bool,
     pub influx: bool,
     pub librato: bool,
     pub signalfx: bool,
+    /// Off by default: to statsd_exporter a `;` belongs to the name.
+    pub graphite: bool,
 }
 
 impl Default for Dialects {
     fn default() -> Self {
-        Self { dogstatsd: true, influx: true, librato: true, signalfx: true }
+        Self { dogstatsd: true, influx: true, librato: true, signalfx: true, graphite: false }
     }
 }
 
@@ -37,7 +41,7 @@ pub(super) fn parse<'a>(
     tags: &mut TagList<'a, '_>,
     joined: &'a mut String,
 ) -> Head<'a> {
-    if !has_tags(head) {
+    if !has_tags(head, dialects) {
         return Head { name: head, tag_errors: 0 };
     }
     if dialects.signalfx {
@@ -46,7 +50,7 @@ pub(super) fn parse<'a>(
                 joined.clear();
                 joined.push_str(before);
                 joined.push_str(after);
-                return Head { name: joined, tag_errors: tags.extend(list, SEPARATOR) };
+                return Head { name: joined, tag_errors: tags.extend(list, ',', SEPARATOR) };
             }
             // The name stays as it is, and no other dialect is tried on it.
             Brackets::Unbalanced => return Head { name: head, tag_errors: 1 },
@@ -56,15 +60,18 @@ pub(super) fn parse<'a>(
     let ends_name = |character| match character {
         librato::DELIMITER => dialects.librato,
         influx::DELIMITER => dialects.influx,
+        graphite::DELIMITER => dialects.graphite,
         _ => false,
     };
-    match head.split_once(ends_name) {
-        Some((name, list)) => Head { name, tag_errors: tags.extend(list, SEPARATOR) },
-        None => Head { name: head, tag_errors: 0 },
-    }
+    let Some((name, list)) = head.split_once(ends_name) else { return Head { name: head, tag_errors: 0 } };
+    let graphite = head.get(name.len()..).is_some_and(|rest| rest.starts_with(graphite::DELIMITER));
+    let between = if graphite { graphite::DELIMITER } else { ',' };
+    Head { name, tag_errors: tags.extend(list, between, SEPARATOR) }
 }
 
 /// Whether any dialect finds something in `head`; nearly always not, and then this is all it costs.
-fn has_tags(head: &str) -> bool {
-    memchr::memchr3(b'[', b'#', b',', head.as_bytes()).is_some() || head.contains(']')
+fn has_tags(head: &str, dialects: Dialects) -> bool {
+    memchr::memchr3(b'[', b'#', b',', head.as_bytes()).is_some()
+        || head.contains(']')
+        || dialects.graphite && head.contains(graphite::DELIMITER)
 }

@@ -1,16 +1,18 @@
 //! Datagram -> lines -> [`Event`]s.
 //!
 //! A line is a name, a `:`, and one or more samples. [`Parser`] reads it as statsd_exporter does,
-//! step by step and error by error; where that program would crash, the line ends in an error
-//! instead. The dialects differ only in where tags stand: each has its own file and a switch in
+//! step by step and error by error; where that program would crash or lose what a client meant, the
+//! line is read as meant or ends in an error instead. The dialects differ only in where tags stand: each has its own file and a switch in
 //! [`Dialects`].
 
 mod dogstatsd;
 pub mod escape;
 pub mod event;
+mod graphite;
 mod head;
 mod influx;
 mod librato;
+mod notice;
 pub mod number;
 mod parser;
 mod sample;

@@ -1,6 +1,7 @@
 //! Line -> [`Event`]s, each error counted under its reason.
 
 use super::dogstatsd::{self, Fields};
+use super::notice::{self, Notice};
 use super::sample::{self, SampleType};
 use super::tags::{Resolved, TagList};
 use super::{Dialects, Event, LineError, Tally, head};
@@ -42,12 +43,21 @@ impl Parser {
         sink: &mut impl FnMut(Event<'_>),
     ) -> Result<(), LineError> {
         let line = simdutf8::basic::from_utf8(line).map_err(|_| LineError::MalformedLine)?;
-        let (head, rest) = cut(line, b':').ok_or(LineError::MalformedLine)?;
+        let dialects = self.dialects;
+        if dialects.dogstatsd
+            && let Some(notice) = notice::read(line)
+        {
+            match notice? {
+                Notice::Event => tally.notice_events += 1,
+                Notice::ServiceCheck => tally.service_checks += 1,
+            }
+            return Ok(());
+        }
+        let (head, mut rest) = cut(line, b':').ok_or(LineError::MalformedLine)?;
         if head.is_empty() {
             return Err(LineError::MalformedLine);
         }
 
-        let dialects = self.dialects;
         let mut tags = TagList::new(&mut self.escaped_keys, &self.hasher);
         let head = head::parse(head, dialects, &mut tags, &mut self.joined_name);
         tally.tag_errors += head.tag_errors;
@@ -57,30 +67,20 @@ impl Parser {
         }
 
         let (values, suffix) = cut(rest, b'|').ok_or(LineError::NotEnoughParts)?;
-        let suffix_parts = Suffix::parse(suffix);
         let packed = values.contains(':');
-        if packed && !suffix_parts.kind.is_observer() {
+        if packed && !Suffix::parse(suffix).kind.packs(dialects) {
             return Err(LineError::InvalidAggregateType);
         }
         let mut samples = Samples { name: head.name, tally, sink };
-        if packed || has_section || !suffix.contains(':') {
-            // One sample, or several values that share everything after the first `|`. What they
-            // share is read once: a datagram of many values and many tags must not cost their
-            // product.
-            let fields = suffix_parts.fields.map(|fields| dogstatsd::parse(fields, dialects, &mut tags));
-            let fields = fields.unwrap_or_default();
-            let alone = !packed && head.tag_errors == 0;
-            let mut resolved = Resolved::new();
-            tags.resolve_into(&mut resolved);
-            for value in values.split(':') {
-                samples.read(value, &suffix_parts, &fields, &resolved, alone);
-            }
-        } else {
-            // Without a tag section, and parted at each `:`, no sample can bring tags of its own.
+        let mut alone = !packed && head.tag_errors == 0;
+        if !packed && !has_section && dogstatsd::cut_sample(rest).is_some() {
+            // Without a tag section only the last sample of a line can bring a tag of its own.
+            alone = false;
             let mut head_tags = Resolved::new();
             tags.resolve_into(&mut head_tags);
-            for text in rest.split(':') {
-                let Some((value, suffix)) = cut(text, b'|') else {
+            while let Some((sample, after)) = dogstatsd::cut_sample(rest) {
+                rest = after;
+                let Some((value, suffix)) = cut(sample, b'|') else {
                     samples.refuse(LineError::MalformedComponent);
                     continue;
                 };
@@ -90,6 +90,20 @@ impl Parser {
                 let fields = suffix.fields.map(|fields| dogstatsd::parse(fields, dialects, &mut no_tags));
                 samples.read(value, &suffix, &fields.unwrap_or_default(), &head_tags, false);
             }
+        }
+        // What is left is one sample, or several values that share everything after the first `|`.
+        // That is read once: a datagram of many values and many tags must not cost their product.
+        let Some((values, suffix)) = cut(rest, b'|') else {
+            samples.refuse(LineError::MalformedComponent);
+            return Ok(());
+        };
+        let suffix = Suffix::parse(suffix);
+        let fields = suffix.fields.map(|fields| dogstatsd::parse(fields, dialects, &mut tags));
+        let fields = fields.unwrap_or_default();
+        let mut resolved = Resolved::new();
+        tags.resolve_into(&mut resolved);
+        for value in values.split(':') {
+            samples.read(value, &suffix, &fields, &resolved, alone);
         }
         Ok(())
     }
@@ -181,7 +195,7 @@ mod tests {
     use crate::line::EventKind;
 
     /// One line per event, as `name{key=value} kind value*times`, with `!` if it is not cacheable;
-    /// then one per error, and the counts that are not 0 among tags, tag errors and vanished.
+    /// then one per error, and the other counts that are not 0.
     fn read_with(parser: &mut Parser, line: &[u8]) -> String {
         let (mut tally, mut out) = (Tally::default(), String::new());
         parser.parse_line(line, &mut tally, &mut |event| {
@@ -200,7 +214,13 @@ mod tests {
         for error in LineError::ALL.into_iter().filter(|&error| tally.error(error) > 0) {
             writeln!(out, "{} {}", error.reason(), tally.error(error)).expect("writing to a string");
         }
-        for (name, count) in [("tag_errors", tally.tag_errors), ("vanished", tally.vanished)] {
+        let counts = [
+            ("tag_errors", tally.tag_errors),
+            ("vanished", tally.vanished),
+            ("notice_events", tally.notice_events),
+            ("service_checks", tally.service_checks),
+        ];
+        for (name, count) in counts {
             if count > 0 {
                 writeln!(out, "{name} {count}").expect("writing to a string");
             }
@@ -210,7 +230,13 @@ mod tests {
 
     #[track_caller]
     fn check_sums(tally: &Tally) {
-        assert!(tally.lines >= tally.empty + tally.refused_lines(), "{tally:?}");
+        let fates = [tally.empty, tally.notice_events, tally.service_checks, tally.refused_lines()];
+        assert_eq!(
+            fates.iter().sum::<u64>() + u64::from(tally.samples > 0),
+            tally.lines,
+            "one line, one fate: {tally:?}"
+        );
+        assert_eq!(tally.lines_with_samples(), u64::from(tally.samples > 0), "{tally:?}");
         assert_eq!(tally.samples, tally.events + tally.vanished + tally.refused_samples(), "{tally:?}");
     }
 
@@ -324,10 +350,19 @@ mod tests {
     }
 
     #[test]
-    fn packed_values_are_for_observers() {
-        for kind in ["c", "g", "s", ""] {
+    fn counters_and_gauges_are_packed_too() {
+        check("a:1:2|c|@0.5|#k:v", &["a{k=v} counter 2*1!", "a{k=v} counter 4*1!"]);
+        check("a:1:+2:-3:4|g", &["a{} gauge 1*1!", "a{} gauge+ 2*1!", "a{} gauge+ -3*1!", "a{} gauge 4*1!"]);
+    }
+
+    #[test]
+    fn other_types_are_not_packed() {
+        for kind in ["s", "", "cc"] {
             check(&format!("a:1:2|{kind}|#k:v"), &["invalid_extended_aggregate_type 1"]);
         }
+        let off = Dialects { dogstatsd: false, ..Dialects::default() };
+        check_dialects(off, "a:1:2|c", &["invalid_extended_aggregate_type 1"]);
+        check_dialects(off, "a:1:2|d", &["a{} observer 1*1!", "a{} observer 2*1!"]);
     }
 
     #[test]
@@ -342,17 +377,54 @@ mod tests {
 
     #[test]
     fn fields_are_known_by_their_first_character() {
-        check("a:1|c|e:x", &["malformed_component 1", "invalid_sample_factor 1"]);
+        check("a:1|c|x:y", &["malformed_component 1", "invalid_sample_factor 1"]);
+        check("a:1|c|e", &["invalid_sample_factor 1"]);
         check("a:1|c|0.5", &["invalid_sample_factor 1"]);
         check("a:1|c|@0.1|#k:v|c:x:y|Tz", &["a{k=v,container_id=x:y} counter 10*1"]);
-        check("a:1|c|#k:v|card:low", &["malformed_container_id 1"]);
+        check("a:1|c|#k:v|card", &["malformed_container_id 1"]);
         check("a:1|c|#k:v|c:", &["malformed_container_id 1"]);
         check("a:1|c|@x|#k:v|9", &["invalid_sample_factor 2"]);
     }
 
     #[test]
-    fn a_container_without_tags_is_torn_apart() {
-        check("a:1|c|c:abc", &["malformed_component 1", "malformed_container_id 1"]);
+    fn a_container_does_not_tear_its_line_apart() {
+        check("a:1|c|c:abc", &["a{container_id=abc} counter 1*1"]);
+        check("a:1|h|@0.5|c:in-1:x|T9", &["a{container_id=in-1:x} observer 1*2"]);
+        check("a,k=v:1|c|c:abc", &["a{k=v,container_id=abc} counter 1*1"]);
+        check("a:1|c|c:", &["malformed_container_id 1"]);
+    }
+
+    #[test]
+    fn the_container_of_the_last_sample_is_that_of_no_other() {
+        check("a,k=v:1|c|T5:2|g|c:abc", &["a{k=v} counter 1*1!", "a{k=v,container_id=abc} gauge 2*1!"]);
+        // Before a field comes a type.
+        check("a:1|c:2|c", &["a{} counter 1*1!", "a{} counter 2*1!"]);
+        check("a:1|c|@0.5:2|c:3|h", &["a{} counter 2*1!", "a{} counter 2*1!", "a{} observer 3*1!"]);
+    }
+
+    #[test]
+    fn origin_and_cardinality_cost_no_sample_and_make_no_tag() {
+        for field in ["e:it-false,cn-app,pu-1:2", "e:", "card:low", "card:"] {
+            check(&format!("a:1|c|{field}"), &["a{} counter 1*1"]);
+            check(&format!("a:1|c|#k:v|{field}|@0.5"), &["a{k=v} counter 2*1"]);
+            check(&format!("a:1:2|h|{field}"), &["a{} observer 1*1!", "a{} observer 2*1!"]);
+        }
+        let all = "a:100|c|@0.1|#k:v|c:ci-1|T1656581400|e:it-false|card:low";
+        check(all, &["a{k=v,container_id=ci-1} counter 1000*1"]);
+        check("a:1|c|T|e:x|T|card:x|T|T|e:x", &["a{} counter 1*1"]);
+        check("a:1|c|T|e:x|T|T|T|T", &["malformed_component 1"]);
+    }
+
+    #[test]
+    fn events_and_service_checks_are_no_samples() {
+        check("_e{5,4}:title|text|#k:v", &["notice_events 1"]);
+        check("_e{2,2}:ab|cd|d:1|h:host", &["notice_events 1"]);
+        check("_sc|db|2|h:host|m:a:1|c", &["service_checks 1"]);
+        check("_e{5,4}:1|c", &["malformed_event 1"]);
+        check("_sc|a:1|c", &["malformed_service_check 1"]);
+        check("_e.x:1|c", &["_e.x{} counter 1*1"]);
+        let off = Dialects { dogstatsd: false, ..Dialects::default() };
+        check_dialects(off, "_e{1,1}:1|h", &["_e{1{} observer 1*1!", "tag_errors 1"]);
     }
 
     #[test]
@@ -409,10 +481,22 @@ mod tests {
         let no_signalfx = Dialects { signalfx: false, ..all };
         check_dialects(no_signalfx, "a[k=v]:1|c", &["a[k=v]{} counter 1*1"]);
         check_dialects(no_signalfx, "a]b[c:1|c", &["a]b[c{} counter 1*1"]);
+        check_dialects(all, "a;k=v:1|c", &["a;k=v{} counter 1*1"]);
         let no_dogstatsd = Dialects { dogstatsd: false, ..all };
         check_dialects(no_dogstatsd, "a:1|c|#k:v,x", &["a{} counter 1*1"]);
         check_dialects(no_dogstatsd, "a#k=v:1|c|#k:v", &["mixed_tagging_styles 1"]);
         check_dialects(no_dogstatsd, "a:1|c|#k:v:2", &["a{} counter 1*1"]);
+    }
+
+    #[test]
+    fn graphite_tags_are_read_where_they_are_wanted() {
+        let all = Dialects { graphite: true, ..Dialects::default() };
+        check_dialects(all, "a;k=v;l=w,x:1|c", &["a{k=v,l=w,x} counter 1*1"]);
+        check_dialects(all, "a;k=v;;l;:1|c", &["a{k=v} counter 1*1!", "tag_errors 2"]);
+        check_dialects(all, "a,k=v;l=w:1|c", &["a{k=v;l=w} counter 1*1"]);
+        check_dialects(all, "a;k=v:1|c|#l:w", &["mixed_tagging_styles 1"]);
+        check_dialects(all, "a;k=v:1|c:2|c", &["a{k=v} counter 1*1!", "a{k=v} counter 2*1!"]);
+        check_dialects(all, "a[k=v];l=w:1|c", &["a;l=w{k=v} counter 1*1"]);
     }
 
     #[test]
@@ -440,16 +524,17 @@ mod tests {
         }
 
         #[test]
-        fn bytes_of_the_grammar_are_accounted_for(line in "[ab]{0,2}[:|#@,=\\[\\]cgmsh1T.+-]{0,24}") {
+        fn bytes_of_the_grammar_are_accounted_for(line in "(_e\\{|_sc\\||[ab]{0,2})[:|#@,;=\\[\\]{}cegmsh12T.+-]{0,24}") {
             read_with(&mut Parser::default(), line.as_bytes());
         }
 
         #[test]
         fn a_cacheable_event_keeps_all_but_its_number(
-            line in "[ab,#\\[\\]=]{1,8}:[0-9.+-]{1,3}\\|(c|g|ms|h|s)(\\|[@#ckT0-9.:,]{0,6}){0,3}",
+            line in "[ab,#\\[\\]=;]{1,8}:[0-9.+-]{1,3}\\|(c|g|ms|h|s)(\\|(card:|[@#ckTe0-9.:,]{0,6})){0,3}",
             other in -1e9..1e9f64,
+            graphite: bool,
         ) {
-            let mut parser = Parser::default();
+            let mut parser = Parser::new(Dialects { graphite, ..Dialects::default() });
             let mut first = None;
             parser.parse_line(line.as_bytes(), &mut Tally::default(), &mut |event| {
                 first = event.cacheable.then(|| format!("{:?}", Event { raw: 0.0, kind: unsigned(event.kind), ..event }));

@@ -2,7 +2,7 @@
 
 use super::event::EventKind;
 use super::number;
-use super::{LineError, Tally};
+use super::{Dialects, LineError, Tally};
 
 /// The types on the wire. New ones enter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,14 @@ pub(super) fn sample_type(text: &str) -> SampleType {
 }
 
 impl SampleType {
-    pub(super) fn is_observer(self) -> bool {
-        matches!(self, Self::Timer | Self::Observation)
+    /// Whether several values may stand before one type. statsd_exporter takes them for observers
+    /// only; the protocol of DogStatsD has them for all but sets.
+    pub(super) fn packs(self, dialects: Dialects) -> bool {
+        match self {
+            Self::Timer | Self::Observation => true,
+            Self::Counter | Self::Gauge => dialects.dogstatsd,
+            Self::Set | Self::Unknown => false,
+        }
     }
 }
 

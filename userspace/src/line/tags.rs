@@ -53,20 +53,26 @@ impl<'a, 's> TagList<'a, 's> {
         self.entries.is_empty()
     }
 
-    /// Adds the tags of `list`, which `,` parts; returns how many of them were no tag.
+    /// Adds the tags of `list`, with `between` between two; returns how many of them were no tag.
     ///
     /// A tag has a key and a value, with `separator` between them, neither empty. Nothing after a
-    /// last `,` is no error, nothing between two of them is one.
-    pub(super) fn extend(&mut self, list: &'a str, separator: char) -> u64 {
-        self.extend_each(list, separator, |tag| tag)
+    /// last `between` is no error, nothing between two of them is one.
+    pub(super) fn extend(&mut self, list: &'a str, between: char, separator: char) -> u64 {
+        self.extend_each(list, between, separator, |tag| tag)
     }
 
     /// As [`Self::extend`], with each tag passed through `trim` first.
-    pub(super) fn extend_each(&mut self, list: &'a str, separator: char, trim: fn(&str) -> &str) -> u64 {
+    pub(super) fn extend_each(
+        &mut self,
+        list: &'a str,
+        between: char,
+        separator: char,
+        trim: fn(&str) -> &str,
+    ) -> u64 {
         let mut errors = 0;
         let mut rest = list;
         while !rest.is_empty() {
-            let (tag, after) = rest.split_once(',').unwrap_or((rest, ""));
+            let (tag, after) = rest.split_once(between).unwrap_or((rest, ""));
             match trim(tag).split_once(separator) {
                 Some((key, value)) if !key.is_empty() && !value.is_empty() => self.insert(key, value),
                 _ => errors += 1,
@@ -143,7 +149,7 @@ mod tests {
     fn check(list: &str, expected: &[(&str, &str)], errors: u64) {
         let (mut escaped, hasher) = (String::new(), foldhash::fast::RandomState::default());
         let mut tags = TagList::new(&mut escaped, &hasher);
-        assert_eq!(tags.extend(list, '='), errors, "{list}");
+        assert_eq!(tags.extend(list, ',', '='), errors, "{list}");
         let mut resolved = Resolved::new();
         tags.resolve_into(&mut resolved);
         assert_eq!(resolved.as_slice(), expected, "{list}");

@@ -11,9 +11,9 @@ pub enum LineError {
     MixedTaggingStyles,
     /// No `|` after the name.
     NotEnoughParts,
-    /// Several values before the first `|`, and the type is not `ms`, `h` or `d`.
+    /// Several values before the first `|`, and a type that has one only.
     InvalidAggregateType,
-    /// Fewer than 2 or more than 6 parts between `|`, or an empty one after the type.
+    /// Fewer than 2 or too many parts between `|`, or an empty one after the type.
     MalformedComponent,
     /// The value is not a number, or out of range.
     MalformedValue,
@@ -23,10 +23,14 @@ pub enum LineError {
     MalformedContainerId,
     /// A set, or a type that we do not know.
     IllegalEvent,
+    /// It begins as a DogStatsD event, whose lengths do not fit what follows.
+    MalformedEvent,
+    /// It begins as a DogStatsD service check, without a name or a status from 0 to 3.
+    MalformedServiceCheck,
 }
 
 impl LineError {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::MalformedLine,
         Self::MixedTaggingStyles,
         Self::NotEnoughParts,
@@ -36,6 +40,8 @@ impl LineError {
         Self::InvalidSampleFactor,
         Self::MalformedContainerId,
         Self::IllegalEvent,
+        Self::MalformedEvent,
+        Self::MalformedServiceCheck,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -52,6 +58,8 @@ impl LineError {
             Self::InvalidSampleFactor => "invalid_sample_factor",
             Self::MalformedContainerId => "malformed_container_id",
             Self::IllegalEvent => "illegal_event",
+            Self::MalformedEvent => "malformed_event",
+            Self::MalformedServiceCheck => "malformed_service_check",
         }
     }
 
@@ -64,6 +72,8 @@ impl LineError {
                 | Self::MixedTaggingStyles
                 | Self::NotEnoughParts
                 | Self::InvalidAggregateType
+                | Self::MalformedEvent
+                | Self::MalformedServiceCheck
         )
     }
 
@@ -77,7 +87,7 @@ impl LineError {
 /// What a parser saw and where it went. Two sums always hold:
 ///
 /// ```text
-/// lines   = empty + lines refused{reason} + lines with samples
+/// lines   = empty + notices{kind} + lines refused{reason} + lines with samples
 /// samples = events + vanished + samples refused{reason} - kept
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +95,10 @@ pub struct Tally {
     /// Empty ones included.
     pub lines: u64,
     pub empty: u64,
+    /// DogStatsD events, which are no metrics.
+    pub notice_events: u64,
+    /// DogStatsD service checks, which are no metrics either.
+    pub service_checks: u64,
     pub samples: u64,
     /// Events handed on; an observation that counts several times is one.
     pub events: u64,
@@ -121,6 +135,12 @@ impl Tally {
         LineError::ALL.into_iter().filter(|error| error.refuses_line()).map(|error| self.error(error)).sum()
     }
 
+    /// Lines that gave at least one sample.
+    #[must_use]
+    pub fn lines_with_samples(&self) -> u64 {
+        self.lines - self.empty - self.notice_events - self.service_checks - self.refused_lines()
+    }
+
     /// Samples that gave neither an event nor vanished.
     #[must_use]
     pub fn refused_samples(&self) -> u64 {
@@ -132,6 +152,8 @@ impl AddAssign<&Self> for Tally {
     fn add_assign(&mut self, other: &Self) {
         self.lines += other.lines;
         self.empty += other.empty;
+        self.notice_events += other.notice_events;
+        self.service_checks += other.service_checks;
         self.samples += other.samples;
         self.events += other.events;
         self.vanished += other.vanished;
