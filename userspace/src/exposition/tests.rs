@@ -17,7 +17,10 @@ fn resolve(
     labels: &[(&str, &str)],
     ttl: Option<Duration>,
 ) -> Result<SeriesId, Refusal> {
-    let (summary, histogram) = (&SummaryOptions::default(), &HistogramOptions { buckets: vec![1.0, 0.1] });
+    let (summary, histogram) = (
+        &SummaryOptions::default(),
+        &HistogramOptions { buckets: vec![1.0, 0.1], ..HistogramOptions::default() },
+    );
     registry.resolve(&SeriesRequest { family, kind, labels, help: "h\\e\nlp", ttl, summary, histogram }, NOW)
 }
 

@@ -2,16 +2,26 @@
 
 use super::observe::add_repeatedly;
 
-/// How the histograms of one rule are built. Native buckets get their options here.
+/// How the histograms of one rule are built.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramOptions {
     /// Inclusive upper bounds; `+Inf` is added. Order, duplicates and NaN do not matter.
     pub buckets: Vec<f64>,
+    /// By how much one native bucket's bound may exceed the one below it, at most; a factor that is
+    /// not above 1 means no native buckets.
+    pub native_bucket_factor: f64,
+    /// With more native buckets than this the resolution is halved; zero means that only the
+    /// registry's own bound holds.
+    pub native_max_buckets: u32,
 }
 
 impl Default for HistogramOptions {
     fn default() -> Self {
-        Self { buckets: vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0] }
+        Self {
+            buckets: vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+            native_bucket_factor: 1.1,
+            native_max_buckets: 256,
+        }
     }
 }
 
@@ -57,8 +67,10 @@ mod tests {
 
     #[track_caller]
     fn check(value: f64, bucket: usize) {
-        let bounds =
-            sorted_bounds(&HistogramOptions { buckets: vec![5.0, 1.0, f64::INFINITY, 1.0, f64::NAN] });
+        let bounds = sorted_bounds(&HistogramOptions {
+            buckets: vec![5.0, 1.0, f64::INFINITY, 1.0, f64::NAN],
+            ..HistogramOptions::default()
+        });
         assert_eq!(bounds, [1.0, 5.0]);
         let mut histogram = Histogram::new(bounds.len());
         histogram.observe(&bounds, value, 3);
