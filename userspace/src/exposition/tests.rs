@@ -18,7 +18,9 @@ fn resolve(
     ttl: Option<Duration>,
 ) -> Result<SeriesId, Refusal> {
     let (summary, histogram) = (&SummaryOptions::default(), &HistogramOptions { buckets: vec![1.0, 0.1] });
-    registry.resolve(&SeriesRequest { family, kind, labels, help: "h\\e\nlp", ttl, summary, histogram }, NOW)
+    let help = "h\\e\nlp";
+    let request = SeriesRequest { family, kind, labels, help, ttl, max_series: None, summary, histogram };
+    registry.resolve(&request, NOW).map(|resolved| resolved.id)
 }
 
 /// One event of each kind with value `value`.
