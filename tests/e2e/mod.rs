@@ -9,6 +9,7 @@ mod namespace;
 mod traffic;
 mod world;
 
+mod budget;
 mod errors;
 mod interfaces;
 mod nasty;

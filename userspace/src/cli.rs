@@ -82,6 +82,18 @@ pub struct Cli {
     #[arg(long = "promotion.min-rate", value_name = "LINES/S", default_value = "1")]
     pub promotion_min_rate: String,
 
+    /// Series that may live at a time, at 200 bytes (counter, gauge) to several thousand (summary)
+    /// each. Beyond it, counters and observers of a name add up in one series whose labels all say
+    /// __overflow__, and new names in rotameter_overflow_counter_total and
+    /// rotameter_overflow_observations; gauges are refused.
+    #[arg(long = "registry.max-series", value_name = "COUNT", default_value = "2000000")]
+    pub registry_max_series: String,
+
+    /// The same for the series of one name. 0 leaves it to the bound for all. A mapping rule may set
+    /// a smaller one (max_series).
+    #[arg(long = "registry.max-series-per-family", value_name = "COUNT", default_value = "0")]
+    pub registry_max_series_per_family: String,
+
     /// Least serious events to log: debug, info, warn or error.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,

@@ -66,6 +66,9 @@ pub struct Ledger {
     /// Events whose rule was asked for, and those whose rule was not remembered.
     pub mapping_lookups: u64,
     pub mapping_misses: u64,
+    /// Events without room for their own series. An overflow series took them, so that they are
+    /// recorded, too; or they were refused, as gauges are.
+    overflow: [u64; MetricType::ALL.len()],
     refused: BTreeMap<&'static str, u64>,
     /// `(type, family)` of refused events; at most [`CONFLICT_NAMES_MAX`], the rest under one name.
     conflicts: BTreeMap<(&'static str, String), u64>,
@@ -131,6 +134,9 @@ impl Ledger {
 
     pub fn count_refused(&mut self, event: MetricType, family: &str, refusal: Refusal, times: u64) {
         *self.refused.entry(refusal.reason()).or_default() += times;
+        if refusal.is_limit() {
+            return self.count_overflow(event, times);
+        }
         let key = (event.name(), family.to_owned());
         let key = if self.conflicts.len() < CONFLICT_NAMES_MAX || self.conflicts.contains_key(&key) {
             key
@@ -140,12 +146,22 @@ impl Ledger {
         *self.conflicts.entry(key).or_default() += times;
     }
 
+    /// Counts events that had no room for their own series.
+    pub fn count_overflow(&mut self, event: MetricType, times: u64) {
+        self.overflow[event as usize] += times;
+    }
+
+    #[must_use]
+    pub fn overflow(&self, event: MetricType) -> u64 {
+        self.overflow[event as usize]
+    }
+
     /// Events that the registry refused, by reason.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.refused.iter().map(|(reason, count)| (*reason, *count))
     }
 
-    /// Events that the registry refused, by type and family.
+    /// Events that the registry refused for other reasons than want of room, by type and family.
     pub fn conflicts(&self) -> impl Iterator<Item = (&'static str, &str, u64)> + '_ {
         self.conflicts.iter().map(|((event, family), count)| (*event, family.as_str(), *count))
     }

@@ -138,8 +138,25 @@ impl Pipeline {
         self.core.lock().drain_slots(tables, now);
     }
 
+    /// Lets series expire whose TTL is over; the lock is given back now and then. Costs next to
+    /// nothing when none is. The caller drains the rings first.
+    pub fn expire(&self) {
+        let now = Timestamp::now();
+        let mut core = self.core.lock();
+        if !core.registry.is_any_due(now) {
+            return;
+        }
+        // What the kernel has counted until now keeps its series alive.
+        if let Some(tables) = &self.tables {
+            core.drain_slots(tables, now);
+        }
+        while core.registry.expire(now).more {
+            MutexGuard::bump(&mut core);
+        }
+    }
+
     /// Ends a promotion window of length `window`: demotes, waits a grace period without the lock,
-    /// promotes. Also lets series expire.
+    /// promotes.
     ///
     /// # Errors
     ///
@@ -148,7 +165,6 @@ impl Pipeline {
         let _demoting = self.demoting.lock();
         let now = Timestamp::now();
         let mut core = self.core.lock();
-        while core.registry.expire(now).more {}
         let Some(tables) = &self.tables else { return Ok(()) };
         core.drain_slots(tables, now);
         let seconds = window.as_secs_f64().max(1e-3);
@@ -402,7 +418,9 @@ impl Core {
             // A series that was just found or made cannot be gone.
             let _ = self.apply(&recipe, event.raw, relative, received, now);
             self.count_mapping(&recipe, 1);
-            if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
+            if recipe.overflow {
+                self.ledger.count_overflow(event.kind.into(), 1);
+            } else if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
                 self.cache.insert(hash, head, tail, recipe, unit(&recipe).is_some());
             }
         });
@@ -425,6 +443,7 @@ impl Core {
             times: event.times,
             tagged: !event.tags.is_empty(),
             mapped: rule.is_some(),
+            overflow: false,
         };
         self.name.clear();
         let mut labels: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(event.tags);
@@ -493,11 +512,13 @@ impl Core {
             labels: &labels,
             help: &options.help,
             ttl: options.ttl,
+            max_series: options.max_series,
             summary: &options.summary,
             histogram: &options.histogram,
         };
-        recipe.series =
+        let resolved =
             self.registry.resolve(&request, now).map_err(|refusal| unrecorded(Why::Refused(refusal)))?;
+        (recipe.series, recipe.overflow) = (resolved.id, resolved.overflow);
         Ok(recipe)
     }
 
@@ -580,6 +601,9 @@ impl Core {
                     recipe = renewed;
                     // A series that was just made cannot be gone.
                     let _ = self.add_growth(&recipe, growth, now);
+                    if recipe.overflow {
+                        self.ledger.count_overflow(MetricType::Counter, growth.lines);
+                    }
                 }
                 Err(why) => {
                     let tally = &mut self.ledger.tally;
@@ -624,7 +648,7 @@ impl Core {
         parser.parse_line(&line, &mut Tally::default(), &mut |event| renewed = self.resolve(&event, now));
         self.parser = parser;
         let recipe = renewed?;
-        if let Some(entry) = self.cache.entry_mut(index) {
+        if let Some(entry) = self.cache.entry_mut(index).filter(|_| !recipe.overflow) {
             entry.recipe = recipe;
         }
         Ok(recipe)
@@ -635,9 +659,13 @@ impl Core {
         let Some(promotion) = &self.promotion else { return Vec::new() };
         let options = *promotion.options();
         let mut busy = Vec::new();
+        let registry = &self.registry;
         self.cache.take_window(|index, entry, lines| {
             let rate = f64::from(lines) / seconds;
-            if entry.promotable && !entry.promoted && rate >= options.promote_lines_per_second {
+            // A series that expired and found no room since is not worth a slot.
+            let recipe = &entry.recipe;
+            let has_series = recipe.action == Action::Drop || registry.is_live(recipe.series);
+            if entry.promotable && !entry.promoted && has_series && rate >= options.promote_lines_per_second {
                 busy.push((index, rate));
             }
         });
@@ -739,6 +767,7 @@ fn exact_unit(divisor: f64) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::datagram::Transport;
+    use crate::mapper::SeriesOptions;
 
     fn pipeline() -> Pipeline {
         Pipeline::new(PipelineOptions { cached_lines_max: 100, ..PipelineOptions::default() }, None)
@@ -857,6 +886,92 @@ mod tests {
         assert!(pipeline.look(|core| is_still_of(&core.cache, &candidate, SEED)));
         ingest(&pipeline, &["b:1|c"], 1);
         assert!(!pipeline.look(|core| is_still_of(&core.cache, &candidate, SEED)));
+    }
+
+    /// A pipeline with room for `series_max` series, whose series expire after a minute.
+    fn bounded(series_max: u32) -> Pipeline {
+        let registry = RegistryConfig::new(series_max, 0);
+        let unmapped = SeriesOptions { ttl: Some(Duration::from_secs(60)), ..SeriesOptions::default() };
+        let mapper = Arc::new(Mapper::of_unmapped(unmapped));
+        let options =
+            PipelineOptions { registry, mapper, cached_lines_max: 100, ..PipelineOptions::default() };
+        Pipeline::new(options, None)
+    }
+
+    #[test]
+    fn without_room_nothing_is_lost_but_gauges() {
+        let pipeline = bounded(1);
+        for _ in 0..3 {
+            ingest(&pipeline, &["a:1|c", "b:2|c", "b:3|c|@0.5", "t:250|ms|@0.25", "h:7|h", "g:1|g"], 1);
+        }
+        assert_eq!(
+            exposition(&pipeline),
+            "a 3\nrotameter_overflow_counter_total 24\nrotameter_overflow_observations_sum 24\n\
+             rotameter_overflow_observations_count 15\n"
+        );
+        pipeline.look(|core| {
+            assert_eq!(MetricType::ALL.map(|event| core.ledger.overflow(event)), [6, 3, 6]);
+            assert_eq!(core.ledger.refused().collect::<Vec<_>>(), [("series_limit", 3)]);
+            assert_eq!(core.ledger.conflicts().count(), 0);
+            assert_eq!(core.cache.len(), 1, "what has no series of its own is not remembered");
+        });
+    }
+
+    /// One line, taken at `now`.
+    fn take(core: &mut Core, line: &str, now: Timestamp) {
+        let payload = line.as_bytes();
+        core.take(&Datagram { payload, received: now, source: None, transport: Transport::Udp }, now);
+    }
+
+    fn later(seconds: u64) -> Timestamp {
+        Timestamp::now().after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_the_kernel_counts_keeps_its_series_or_makes_it_anew() {
+        let pipeline = bounded(1);
+        let grow = |lines, sum, at| {
+            pipeline.core.lock().grow(Growth { entry: 0, lines, sum }, later(at));
+        };
+        let expire = |at| pipeline.core.lock().registry.expire(later(at)).series;
+        ingest(&pipeline, &["a:1|c|@0.1"], 1);
+        // Counted every 40 s, it never expires.
+        for n in 1..=5 {
+            grow(2, 3, 40 * n);
+            assert_eq!(expire(40 * n), 0);
+        }
+        assert_eq!(exposition(&pipeline), "a 160\n");
+        assert_eq!(expire(300), 1);
+        // Nobody has it now, and the kernel counts on.
+        grow(1, 4, 301);
+        grow(1, 5, 302);
+        assert_eq!(exposition(&pipeline), "a 90\n");
+        // It expires again, and another one takes its room until that one goes, too.
+        assert_eq!(expire(400), 1);
+        take(&mut pipeline.core.lock(), "b:1|c", later(400));
+        grow(3, 6, 401);
+        assert_eq!(exposition(&pipeline), "b 1\nrotameter_overflow_counter_total 60\n");
+        assert_eq!(pipeline.look(|core| core.ledger.overflow(MetricType::Counter)), 3);
+        assert_eq!(expire(500), 1);
+        grow(1, 7, 501);
+        assert_eq!(exposition(&pipeline), "a 70\nrotameter_overflow_counter_total 60\n");
+    }
+
+    #[test]
+    fn a_line_whose_series_found_no_room_again_is_no_candidate() {
+        let pipeline = bounded(1);
+        let mut core = pipeline.core.lock();
+        core.promotion = Some(Promotion::new(
+            8,
+            PromotionOptions { promote_lines_per_second: 0.0, ..PromotionOptions::default() },
+        ));
+        take(&mut core, "a:1|c", later(0));
+        take(&mut core, "a:1|c", later(0));
+        assert_eq!(core.candidates(7, 1.0).len(), 1);
+        core.registry.expire(later(100));
+        take(&mut core, "b:1|c", later(100));
+        take(&mut core, "a:1|c", later(100));
+        assert_eq!(core.candidates(7, 1.0).len(), 0);
     }
 
     #[test]

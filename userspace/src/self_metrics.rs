@@ -71,7 +71,7 @@ pub struct SocketReading {
 }
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-pub const SPARSE_NAMES: [&str; 19] = [
+pub const SPARSE_NAMES: [&str; 21] = [
     "statsd_exporter_config_reloads_total",
     "statsd_metric_mapper_cache_length",
     "statsd_metric_mapper_cache_gets_total",
@@ -84,6 +84,8 @@ pub const SPARSE_NAMES: [&str; 19] = [
     "statsd_exporter_metrics_total",
     "rotameter_datagrams_total",
     "rotameter_events_refused_total",
+    "rotameter_overflow_counter_total",
+    "rotameter_overflow_observations",
     "rotameter_promoted_identities",
     "rotameter_slots",
     "rotameter_promotions_total",
@@ -414,7 +416,24 @@ fn events(reading: &Reading<'_>, out: &mut Families) {
         "Absolute gauge values that were older than the one they would have replaced.",
         ledger.outdated_gauges,
     );
+    let overflow = MetricType::ALL.map(|event| (label("type", event.name()), ledger.overflow(event)));
+    out.labelled(
+        "rotameter_overflow_events_total",
+        "Events that had no room for their own series, by type.",
+        sorted(overflow.to_vec()),
+        false,
+    );
     out.gauge("rotameter_series", "Series in the registry.", float(reading.registry.series as u64));
+    out.gauge(
+        "rotameter_series_max",
+        "Series that the registry may hold, overflow series aside.",
+        f64::from(reading.registry.series_max),
+    );
+    out.gauge(
+        "rotameter_overflow_series",
+        "Series that stand for those that had no room.",
+        f64::from(reading.registry.overflow_series),
+    );
     out.gauge(
         "rotameter_families",
         "Metric families in the registry.",

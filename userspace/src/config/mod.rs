@@ -11,6 +11,7 @@ pub use cidr::Cidr;
 
 use crate::cli::Cli;
 use crate::kernel::interfaces::InterfaceGlob;
+use crate::registry::RegistryConfig;
 
 /// Sources that XDP may take datagrams from unless told otherwise: what a site gives its own.
 const ALLOW_SOURCE_DEFAULT: [&str; 6] =
@@ -20,6 +21,8 @@ const ALLOW_SOURCE_DEFAULT: [&str; 6] =
 const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 /// A million hot identities is far beyond what any cache of a CPU holds.
 const SLOTS_MAX: u32 = 1 << 20;
+/// A hundred million series are some 20 GB.
+const SERIES_MAX: std::ops::RangeInclusive<u32> = 1..=100_000_000;
 /// What a socket may keep for us; the kernel doubles it, and counts in 31 bits.
 const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
 /// Of each address family: the kernel compares sources one after the other.
@@ -35,6 +38,7 @@ pub struct Config {
     pub ebpf: Ebpf,
     pub xdp: Xdp,
     pub promotion: Promotion,
+    pub registry: RegistryConfig,
     pub log: Log,
 }
 
@@ -157,6 +161,7 @@ impl Config {
                 interval: flag("promotion.interval", &cli.promotion_interval, promotion_interval)?,
                 lines_per_second_min: flag("promotion.min-rate", &cli.promotion_min_rate, rate)?,
             },
+            registry: registry(cli)?,
             log: log(cli)?,
         })
     }
@@ -289,6 +294,18 @@ fn rate(text: &str) -> Result<f64, &'static str> {
         Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
         _ => Err("write lines per second, 0 or more"),
     }
+}
+
+fn registry(cli: &Cli) -> Result<RegistryConfig, ConfigError> {
+    let series_max =
+        flag("registry.max-series", &cli.registry_max_series, |text| match units::parse_count(text) {
+            Ok(count) if SERIES_MAX.contains(&count) => Ok(count),
+            Ok(_) => Err(format!("from {} to {}", SERIES_MAX.start(), SERIES_MAX.end())),
+            Err(error) => Err(error.to_string()),
+        })?;
+    let series_per_family_max =
+        flag("registry.max-series-per-family", &cli.registry_max_series_per_family, units::parse_count)?;
+    Ok(RegistryConfig::new(series_max, series_per_family_max))
 }
 
 fn log(cli: &Cli) -> Result<Log, ConfigError> {

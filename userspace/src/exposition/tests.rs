@@ -17,11 +17,11 @@ fn resolve(
     labels: &[(&str, &str)],
     ttl: Option<Duration>,
 ) -> Result<SeriesId, Refusal> {
-    let (summary, histogram) = (
-        &SummaryOptions::default(),
-        &HistogramOptions { buckets: vec![1.0, 0.1], ..HistogramOptions::default() },
-    );
-    registry.resolve(&SeriesRequest { family, kind, labels, help: "h\\e\nlp", ttl, summary, histogram }, NOW)
+    let summary = &SummaryOptions::default();
+    let histogram = &HistogramOptions { buckets: vec![1.0, 0.1], ..HistogramOptions::default() };
+    let help = "h\\e\nlp";
+    let request = SeriesRequest { family, kind, labels, help, ttl, max_series: None, summary, histogram };
+    registry.resolve(&request, NOW).map(|resolved| resolved.id)
 }
 
 /// One event of each kind with value `value`.

@@ -1,4 +1,4 @@
-//! Ring wake-ups and time -> drains and promotion windows.
+//! Ring wake-ups and time -> drains, expiry and promotion windows.
 //!
 //! One plain thread. A ring asks for it at a fill level; otherwise it comes round ten times a second,
 //! so that an idle daemon costs next to nothing and a busy one is not woken for single datagrams.
@@ -21,6 +21,8 @@ use crate::{clock::Timestamp, pipeline::Pipeline};
 
 /// How long a record may lie in a ring when no scrape asks for it.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a series may outlive its TTL.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The thread; ends on [`Drainer::stop`] or drop.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub struct Drainer {
 }
 
 impl Drainer {
-    /// Starts the thread: rings are drained, windows of `promotion_interval` end.
+    /// Starts the thread: rings are drained, series expire, windows of `promotion_interval` end.
     ///
     /// # Errors
     ///
@@ -72,6 +74,7 @@ const RING: u64 = 1;
 
 fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) {
     let mut window_began = Timestamp::now();
+    let mut expired = window_began;
     let mut events = Vec::with_capacity(16);
     let timeout = Timespec::try_from(DRAIN_INTERVAL).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
     let mut failed = false;
@@ -90,6 +93,10 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
         }
         pipeline.drain_rings();
         let now = Timestamp::now();
+        if now.since(expired) >= EXPIRE_INTERVAL {
+            expired = now;
+            pipeline.expire();
+        }
         let window = now.since(window_began);
         if window >= promotion_interval {
             window_began = now;
@@ -102,5 +109,33 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
                 Err(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        datagram::{Datagram, Transport},
+        mapper::{Mapper, SeriesOptions},
+        pipeline::PipelineOptions,
+    };
+
+    #[test]
+    fn series_expire_whatever_the_promotion_interval_is() {
+        let unmapped = SeriesOptions { ttl: Some(Duration::from_millis(1)), ..SeriesOptions::default() };
+        let mapper = Arc::new(Mapper::of_unmapped(unmapped));
+        let pipeline = Pipeline::new(PipelineOptions { mapper, ..PipelineOptions::default() }, None);
+        let pipeline = Arc::new(pipeline);
+        let received = Timestamp::now();
+        pipeline.ingest(&[Datagram { payload: b"a:1|c", received, source: None, transport: Transport::Udp }]);
+        let series = || pipeline.look(|core| core.registry.stats().series);
+        assert_eq!(series(), 1);
+        let drainer = Drainer::start(Arc::clone(&pipeline), Duration::from_secs(3600)).unwrap();
+        while series() > 0 {
+            assert!(Timestamp::now().since(received) < Duration::from_secs(20), "it never expires");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drainer.stop();
     }
 }

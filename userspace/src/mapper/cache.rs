@@ -24,6 +24,8 @@ pub struct Recipe {
     pub tagged: bool,
     /// Whether a mapping rule took the event.
     pub mapped: bool,
+    /// Whether the series stands for those that had no room; such a recipe is not remembered.
+    pub overflow: bool,
 }
 
 /// The kind of series a value goes to.
@@ -259,6 +261,7 @@ mod tests {
             times,
             tagged: false,
             mapped: false,
+            overflow: false,
         }
     }
 

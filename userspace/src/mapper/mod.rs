@@ -40,3 +40,11 @@ impl Mapper {
         &self.unmapped
     }
 }
+
+#[cfg(test)]
+impl Mapper {
+    /// No rules, and these options for everything.
+    pub(crate) fn of_unmapped(unmapped: SeriesOptions) -> Self {
+        Self { unmapped, ..Self::default() }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::time::Duration;
 
 use super::SeriesId;
@@ -10,41 +11,63 @@ use crate::clock::Timestamp;
 /// No TTL: the series stays.
 pub(super) const NEVER: u32 = u32::MAX;
 
-/// Nanoseconds of the TTL, and the last time the series was touched.
+/// What is known of a series that has a TTL.
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
-    ttl: u64,
+    id: SeriesId,
+    ttl_nanos: u64,
     touched: Timestamp,
+    /// The moment in the heap under which this deadline is looked at next; an entry with another one
+    /// is void.
+    noted: Timestamp,
 }
 
 impl Deadline {
     /// The last moment at which the series still lives.
     fn at(self) -> Timestamp {
-        Timestamp(self.touched.0.saturating_add(self.ttl))
+        Timestamp(self.touched.0.saturating_add(self.ttl_nanos))
     }
 }
 
 /// The deadlines of all series that have one. Touching only notes the time: each series has one
-/// entry in the heap, which is put right when it comes up, so at most once per TTL.
+/// valid entry in the heap, which is put right when it comes up, so at most once per TTL.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     slots: Vec<Deadline>,
     free: Vec<u32>,
-    heap: BinaryHeap<Reverse<(Timestamp, u32, SeriesId)>>,
+    heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
 }
 
 impl Deadlines {
     /// The slot to touch from now on, or [`NEVER`].
     pub(super) fn start(&mut self, id: SeriesId, ttl: Option<Duration>, now: Timestamp) -> u32 {
-        let Some(ttl) = ttl.filter(|ttl| !ttl.is_zero()) else { return NEVER };
-        let deadline = Deadline { ttl: u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX), touched: now };
+        let Some(ttl_nanos) = nanoseconds(ttl) else { return NEVER };
+        let mut deadline = Deadline { id, ttl_nanos, touched: now, noted: now };
+        deadline.noted = deadline.at();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(deadline);
             u32::try_from(self.slots.len() - 1).unwrap_or(NEVER)
         });
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = deadline;
-            self.heap.push(Reverse((deadline.at(), slot, id)));
+            self.heap.push(Reverse((deadline.noted, slot)));
+        }
+        slot
+    }
+
+    /// Gives the series in `slot` another TTL; returns its slot from now on.
+    pub(super) fn change(&mut self, slot: u32, id: SeriesId, ttl: Option<Duration>, now: Timestamp) -> u32 {
+        let Some(deadline) = self.slots.get_mut(slot as usize) else { return self.start(id, ttl, now) };
+        // One that had a TTL keeps its slot: to start and to stop in turns would fill the heap.
+        let ttl_nanos = nanoseconds(ttl).unwrap_or(u64::MAX);
+        if deadline.ttl_nanos != ttl_nanos {
+            deadline.ttl_nanos = ttl_nanos;
+            // A later deadline is found when the noted one comes up, an earlier one would be too late.
+            if deadline.at() < deadline.noted {
+                deadline.noted = deadline.at();
+                let entry = Reverse((deadline.noted, slot));
+                self.heap.push(entry);
+            }
         }
         slot
     }
@@ -58,18 +81,33 @@ impl Deadlines {
         }
     }
 
-    /// The next series that is over, looking at no more than `*budget` entries.
+    /// Whether [`Deadlines::next_due`] has something to look at.
+    pub(super) fn is_any_due(&self, now: Timestamp) -> bool {
+        self.heap.peek().is_some_and(|top| top.0.0 < now)
+    }
+
+    /// The next series that is over, looking at no more than `*budget` entries. Its slot is free then.
     pub(super) fn next_due(&mut self, now: Timestamp, budget: &mut usize) -> Option<SeriesId> {
         while *budget > 0 {
             let mut top = self.heap.peek_mut().filter(|top| top.0.0 < now)?;
             *budget -= 1;
-            let Reverse((noted, slot, id)) = *top;
-            let deadline = self.slots.get(slot as usize)?.at();
-            if deadline > noted {
-                top.0.0 = deadline;
+            let Reverse((noted, slot)) = *top;
+            let Some(deadline) = self.slots.get_mut(slot as usize).filter(|slot| slot.noted == noted) else {
+                PeekMut::pop(top);
+                continue;
+            };
+            if deadline.at() > noted {
+                deadline.noted = deadline.at();
+                top.0.0 = deadline.noted;
+                if deadline.noted == Timestamp(u64::MAX) {
+                    PeekMut::pop(top);
+                }
                 continue;
             }
-            std::collections::binary_heap::PeekMut::pop(top);
+            // No entry is ever under this one, for a TTL is not zero.
+            deadline.noted = Timestamp(0);
+            let id = deadline.id;
+            PeekMut::pop(top);
             self.free.push(slot);
             return Some(id);
         }
@@ -79,6 +117,10 @@ impl Deadlines {
     pub(super) fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Deadline>()
             + self.free.capacity() * size_of::<u32>()
-            + self.heap.capacity() * size_of::<(Timestamp, u32, SeriesId)>()
+            + self.heap.capacity() * size_of::<(Timestamp, u32)>()
     }
+}
+
+fn nanoseconds(ttl: Option<Duration>) -> Option<u64> {
+    ttl.filter(|ttl| !ttl.is_zero()).map(|ttl| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX))
 }

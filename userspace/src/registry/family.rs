@@ -1,6 +1,7 @@
 //! Names -> families and their vectors, bound for the life of the process.
 
 use super::order::SortedIds;
+use super::series::SeriesId;
 
 /// The Prometheus type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +46,16 @@ pub(super) struct Family {
     pub(super) help: u32,
     /// The live series, in the order of the exposition.
     pub(super) series: SortedIds,
+    /// How many of them are no overflow series.
+    pub(super) own_series: u32,
+    /// Its first vector with label names, or [`NO_VECTOR`].
+    pub(super) labelled: u32,
+    /// [`SeriesId::NONE`] until the family had no room.
+    pub(super) overflow: SeriesId,
 }
+
+/// No place among the vectors.
+pub(super) const NO_VECTOR: u32 = u32::MAX;
 
 /// What the series of one family with the same label names have in common. statsd_exporter calls
 /// it so, and counts them.

@@ -48,6 +48,23 @@ impl JoinedLabels {
         }
         Ok(())
     }
+
+    /// The key of the series whose labels have these names (joined) and all the value `value`.
+    pub(super) fn repeat(&mut self, names: &str, value: &str) {
+        self.names.clear();
+        self.names.push_str(names);
+        let values =
+            if names.is_empty() { 0 } else { memchr::memchr_iter(SEPARATOR, names.as_bytes()).count() + 1 };
+        self.key.clear();
+        // A vector's names came through `join`, so there are not more.
+        self.key.extend_from_slice(&u16::try_from(values).unwrap_or(u16::MAX).to_be_bytes());
+        for at in 0..values {
+            if at > 0 {
+                self.key.push(SEPARATOR);
+            }
+            self.key.extend_from_slice(value.as_bytes());
+        }
+    }
 }
 
 fn check_name(kind: FamilyKind, name: &str) -> Result<(), Refusal> {
@@ -138,6 +155,16 @@ mod tests {
         check(FamilyKind::Counter, &[("1a", "x")], Err(Refusal::InvalidLabelName));
         check(FamilyKind::Counter, &[("a", "x\0y")], Err(Refusal::InvalidLabelValue));
         check(FamilyKind::Counter, &[("a", "x"), ("a", "y")], Err(Refusal::DuplicateLabelName));
+    }
+
+    #[test]
+    fn one_value_is_repeated_for_all_names() {
+        let (mut joined, mut expected) = (JoinedLabels::default(), JoinedLabels::default());
+        for labels in [&[][..], &[("a", "x")], &[("a", "x"), ("b", "x"), ("c", "x")]] {
+            expected.join(FamilyKind::Counter, labels).unwrap();
+            joined.repeat(&expected.names, "x");
+            assert_eq!((&joined.names, &joined.key), (&expected.names, &expected.key));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! What was ever accepted can be written as one valid exposition; what could not is refused when
 //! its series is created.
 
+mod budget;
 mod ckms;
 mod counter;
 mod expiry;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use hashbrown::{HashSet, HashTable};
 
+pub use budget::OVERFLOW_VALUE;
 pub use family::FamilyKind;
 pub use gauge::SetOutcome;
 pub use histogram::HistogramOptions;
@@ -35,9 +37,10 @@ pub use stats::Stats;
 pub use summary::{Quantile, SummaryOptions};
 
 use crate::clock::Timestamp;
+use budget::Overflow;
 use counter::Counter;
 use expiry::Deadlines;
-use family::{Family, Vector, intern};
+use family::{Family, NO_VECTOR, Vector, intern};
 use gauge::Gauge;
 use histogram::Histogram;
 use labels::JoinedLabels;
@@ -46,17 +49,28 @@ use series::{Series, Slots, Value};
 use summary::{Summary, SummaryPlan, SummarySpace};
 
 /// Bounds of memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegistryConfig {
+    /// Series of all families, overflow series aside.
     pub series_max: u32,
+    /// Series of one family; zero means no bound of its own.
+    pub series_per_family_max: u32,
     /// Names with their sets of label names. They stay when their series expire, so that a name
     /// keeps its type.
     pub vectors_max: u32,
 }
 
+impl RegistryConfig {
+    /// Room for as many names again as there may be series: names that are idle keep their type.
+    #[must_use]
+    pub const fn new(series_max: u32, series_per_family_max: u32) -> Self {
+        Self { series_max, series_per_family_max, vectors_max: series_max.saturating_mul(2) }
+    }
+}
+
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { series_max: 2_000_000, vectors_max: 2_000_000 }
+        Self::new(2_000_000, 0)
     }
 }
 
@@ -70,11 +84,23 @@ pub struct SeriesRequest<'a> {
     pub labels: &'a [(&'a str, &'a str)],
     /// The first one given for a family holds.
     pub help: &'a str,
-    /// Idle time after which the series expires; `None` and zero mean never.
+    /// Idle time after which the series expires; `None` and zero mean never. That of the latest
+    /// request holds.
     pub ttl: Option<Duration>,
+    /// Bound for the series of the family; `None` and zero mean none. The smallest bound wins.
+    pub max_series: Option<u32>,
     /// The first ones given for a family and a set of label names hold.
     pub summary: &'a SummaryOptions,
     pub histogram: &'a HistogramOptions,
+}
+
+/// What [`Registry::resolve`] found or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    pub id: SeriesId,
+    /// There was no room: the series stands for many, and keeps nothing but their sum. Not to be
+    /// remembered, so that later events get their own series once there is room.
+    pub overflow: bool,
 }
 
 /// What [`Registry::expire`] did.
@@ -109,6 +135,7 @@ pub struct Registry {
     summary_plans: Vec<SummaryPlan>,
     bucket_bounds: Vec<Vec<f64>>,
     space: SummarySpace,
+    overflow: Overflow,
     joined: JoinedLabels,
     /// Names, keys, summaries, histograms; the tables are counted when asked.
     owned_bytes: usize,
@@ -118,9 +145,11 @@ impl Registry {
     #[must_use]
     pub fn new(config: RegistryConfig) -> Self {
         let hasher = foldhash::fast::RandomState::default();
+        let mut reserved = HashSet::with_hasher(hasher.clone());
+        reserved.extend(budget::COMMON_NAMES.map(Box::from));
         Self {
             config,
-            hasher: hasher.clone(),
+            hasher,
             families: Vec::new(),
             family_index: HashTable::new(),
             family_order: SortedIds::default(),
@@ -130,11 +159,12 @@ impl Registry {
             slots: Slots::default(),
             series_index: HashTable::new(),
             deadlines: Deadlines::default(),
-            reserved: HashSet::with_hasher(hasher),
+            reserved,
             helps: Vec::new(),
             summary_plans: Vec::new(),
             bucket_bounds: Vec::new(),
             space: SummarySpace::default(),
+            overflow: Overflow::default(),
             joined: JoinedLabels::default(),
             owned_bytes: 0,
         }
@@ -146,47 +176,62 @@ impl Registry {
         self.reserved.extend(names.into_iter().map(Box::from));
     }
 
-    /// Finds the series of `request`, or creates it with the value zero.
+    /// Finds the series of `request`, or creates it with the value zero. Without room for it, finds
+    /// or makes the one that keeps the sum.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if it cannot be part of a valid exposition, or does not fit into the budget.
-    pub fn resolve(&mut self, request: &SeriesRequest<'_>, now: Timestamp) -> Result<SeriesId, Refusal> {
+    /// A [`Refusal`] if it cannot be part of a valid exposition; or a gauge has no room.
+    pub fn resolve(&mut self, request: &SeriesRequest<'_>, now: Timestamp) -> Result<Resolved, Refusal> {
         self.joined.join(request.kind, request.labels)?;
-        let vector_hash = self.hash(|state| {
-            request.family.hash(state);
-            self.joined.names.hash(state);
-        });
-        let vector = self.vector_index.find(spread(vector_hash), |at| {
+        let hash = self.vector_hash(request);
+        let vector = self.vector_index.find(spread(hash), |at| {
             let vector = &self.vectors[*at as usize];
-            vector.hash == vector_hash
+            vector.hash == hash
                 && *vector.names == *self.joined.names
                 && *self.families[vector.family as usize].name == *request.family
         });
-        let Some(vector) = vector.copied() else {
-            return self
-                .create_vector(request, vector_hash)
-                .and_then(|vector| self.create_series(vector, request, now));
+        let vector = vector.copied();
+        let family = match vector {
+            Some(vector) => Some(self.vectors[vector as usize].family),
+            None => self.family_named(request.family),
         };
-        let family = self.vectors[vector as usize].family;
-        if self.families[family as usize].kind != request.kind {
+        if family.is_some_and(|family| self.families[family as usize].kind != request.kind) {
             return Err(Refusal::TypeConflict);
         }
-        let hash = self.series_hash(vector);
-        let series = self.series_index.find(spread(hash), |at| {
-            let series = &self.slots.all[*at as usize];
-            series.hash == hash && series.vector == vector && *series.key == *self.joined.key
-        });
-        match series {
-            Some(index) => {
-                let generation = self.slots.all[*index as usize].generation;
-                Ok(SeriesId { index: *index, generation })
+        if let (Some(vector), Some(family)) = (vector, family)
+            && let Some(id) = self.find_series(vector)
+        {
+            let series = &mut self.slots.all[id.index as usize];
+            series.deadline = self.deadlines.change(series.deadline, id, request.ttl, now);
+            return Ok(Resolved { id, overflow: self.is_overflow(family, id) });
+        }
+        match family {
+            Some(_) => self.check_suffixes(request)?,
+            None => self.check_new_family(request)?,
+        }
+        if let Err(why) = self.check_room(family, request) {
+            return self.resolve_overflow(request, why, now);
+        }
+        let vector = match vector {
+            Some(vector) => vector,
+            None if self.vectors.len() >= self.config.vectors_max as usize => {
+                return self.resolve_overflow(request, Refusal::VectorLimit, now);
             }
             None => {
-                self.check_suffixes(request)?;
-                self.create_series(vector, request, now)
+                let family = family.unwrap_or_else(|| self.append_family(request));
+                self.append_vector(family, request)
             }
-        }
+        };
+        let id = self.append_series(vector, request, now);
+        self.families[self.vectors[vector as usize].family as usize].own_series += 1;
+        Ok(Resolved { id, overflow: false })
+    }
+
+    /// Whether the series is still there.
+    #[must_use]
+    pub fn is_live(&self, id: SeriesId) -> bool {
+        self.slots.is_live(id)
     }
 
     /// Adds `amount` to a counter. The caller has refused negative amounts; one is not added here.
@@ -269,6 +314,12 @@ impl Registry {
         Ok(())
     }
 
+    /// Whether [`Registry::expire`] would have something to do.
+    #[must_use]
+    pub fn is_any_due(&self, now: Timestamp) -> bool {
+        self.deadlines.is_any_due(now)
+    }
+
     /// Removes series that were idle for longer than their TTL, in bounded time.
     pub fn expire(&mut self, now: Timestamp) -> Expired {
         let mut budget = EXPIRE_MAX;
@@ -281,37 +332,7 @@ impl Registry {
         expired
     }
 
-    fn create_vector(&mut self, request: &SeriesRequest<'_>, hash: u32) -> Result<u32, Refusal> {
-        self.check_budget()?;
-        if self.vectors.len() >= self.config.vectors_max as usize {
-            return Err(Refusal::VectorLimit);
-        }
-        let family = match self.family_named(request.family) {
-            Some(family) if self.families[family as usize].kind != request.kind => {
-                return Err(Refusal::TypeConflict);
-            }
-            Some(family) => {
-                self.check_suffixes(request)?;
-                family
-            }
-            None => self.create_family(request)?,
-        };
-        let plan = match request.kind {
-            FamilyKind::Summary => intern(&mut self.summary_plans, SummaryPlan::new(request.summary)),
-            FamilyKind::Histogram => {
-                intern(&mut self.bucket_bounds, histogram::sorted_bounds(request.histogram))
-            }
-            FamilyKind::Counter | FamilyKind::Gauge => 0,
-        };
-        let names = Box::from(self.joined.names.as_str());
-        self.owned_bytes += self.joined.names.len();
-        self.vectors_by_kind[request.kind as usize] += 1;
-        Ok(append(&mut self.vectors, &mut self.vector_index, Vector { family, hash, names, plan }, |v| {
-            v.hash
-        }))
-    }
-
-    fn create_family(&mut self, request: &SeriesRequest<'_>) -> Result<u32, Refusal> {
+    fn check_new_family(&self, request: &SeriesRequest<'_>) -> Result<(), Refusal> {
         if request.family.is_empty() {
             return Err(Refusal::EmptyName);
         }
@@ -319,14 +340,47 @@ impl Registry {
             return Err(Refusal::InvalidName);
         }
         self.check_reserved(request)?;
-        self.check_suffixes(request)?;
+        self.check_suffixes(request)
+    }
+
+    fn append_family(&mut self, request: &SeriesRequest<'_>) -> u32 {
         // Prometheus' parser takes a NUL for the end of its input.
         let help = intern(&mut self.helps, request.help.replace('\0', " ").into_boxed_str());
         let hash = self.hash(|state| request.family.hash(state));
-        let (name, kind) = (Box::from(request.family), request.kind);
         self.owned_bytes += request.family.len();
-        let family = Family { name, hash, kind, help, series: SortedIds::default() };
-        Ok(append(&mut self.families, &mut self.family_index, family, |family| family.hash))
+        let family = Family {
+            name: Box::from(request.family),
+            hash,
+            kind: request.kind,
+            help,
+            series: SortedIds::default(),
+            own_series: 0,
+            labelled: NO_VECTOR,
+            overflow: SeriesId::NONE,
+        };
+        append(&mut self.families, &mut self.family_index, family, |family| family.hash)
+    }
+
+    /// Makes the vector of `family` for the label names that are joined.
+    fn append_vector(&mut self, family: u32, request: &SeriesRequest<'_>) -> u32 {
+        let plan = match request.kind {
+            FamilyKind::Summary => intern(&mut self.summary_plans, SummaryPlan::new(request.summary)),
+            FamilyKind::Histogram => {
+                intern(&mut self.bucket_bounds, histogram::sorted_bounds(request.histogram))
+            }
+            FamilyKind::Counter | FamilyKind::Gauge => 0,
+        };
+        let hash = self.vector_hash(request);
+        let names = Box::from(self.joined.names.as_str());
+        self.owned_bytes += self.joined.names.len();
+        self.vectors_by_kind[request.kind as usize] += 1;
+        let vector = Vector { family, hash, names, plan };
+        let vector = append(&mut self.vectors, &mut self.vector_index, vector, |vector| vector.hash);
+        let family = &mut self.families[family as usize];
+        if family.labelled == NO_VECTOR && !request.labels.is_empty() {
+            family.labelled = vector;
+        }
+        vector
     }
 
     fn check_reserved(&self, request: &SeriesRequest<'_>) -> Result<(), Refusal> {
@@ -364,18 +418,8 @@ impl Registry {
         Ok(())
     }
 
-    fn check_budget(&self) -> Result<(), Refusal> {
-        let full = self.slots.live() >= self.config.series_max as usize;
-        if full { Err(Refusal::SeriesLimit) } else { Ok(()) }
-    }
-
-    fn create_series(
-        &mut self,
-        vector: u32,
-        request: &SeriesRequest<'_>,
-        now: Timestamp,
-    ) -> Result<SeriesId, Refusal> {
-        self.check_budget()?;
+    /// Makes the series of `vector` with the key that is joined.
+    fn append_series(&mut self, vector: u32, request: &SeriesRequest<'_>, now: Timestamp) -> SeriesId {
         let Vector { family, plan, .. } = self.vectors[vector as usize];
         let value = match request.kind {
             FamilyKind::Counter => Value::Counter(Counter::default()),
@@ -405,7 +449,7 @@ impl Registry {
             let name = &families[family as usize].name;
             self.family_order.insert(family, |other| families[other as usize].name.cmp(name));
         }
-        Ok(id)
+        id
     }
 
     fn remove(&mut self, id: SeriesId) {
@@ -425,6 +469,7 @@ impl Registry {
             let name = &families[family as usize].name;
             self.family_order.remove(family, |other| families[other as usize].name.cmp(name));
         }
+        self.note_removed(family, id);
         if let Some(series) = self.slots.remove(id) {
             self.owned_bytes = self.owned_bytes.saturating_sub(owned_bytes(&series));
         }
@@ -433,6 +478,23 @@ impl Registry {
     fn family_named(&self, name: &str) -> Option<u32> {
         let hash = self.hash(|state| name.hash(state));
         self.family_index.find(spread(hash), |at| *self.families[*at as usize].name == *name).copied()
+    }
+
+    /// The series of `vector` with the key that is joined.
+    fn find_series(&self, vector: u32) -> Option<SeriesId> {
+        let hash = self.series_hash(vector);
+        let index = self.series_index.find(spread(hash), |at| {
+            let series = &self.slots.all[*at as usize];
+            series.hash == hash && series.vector == vector && *series.key == *self.joined.key
+        });
+        index.map(|at| SeriesId { index: *at, generation: self.slots.all[*at as usize].generation })
+    }
+
+    fn vector_hash(&self, request: &SeriesRequest<'_>) -> u32 {
+        self.hash(|state| {
+            request.family.hash(state);
+            self.joined.names.hash(state);
+        })
     }
 
     fn series_hash(&self, vector: u32) -> u32 {
@@ -481,5 +543,7 @@ fn append<T>(list: &mut Vec<T>, index: &mut HashTable<u32>, item: T, hash: impl 
     place
 }
 
+#[cfg(test)]
+mod budget_tests;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,8 @@ pub enum Refusal {
     TooManyLabels,
     #[error("the limit on series is reached")]
     SeriesLimit,
+    #[error("the limit on series of the metric name is reached")]
+    FamilyLimit,
     #[error("the limit on metric names with their sets of label names is reached")]
     VectorLimit,
 }
@@ -53,8 +55,15 @@ impl Refusal {
             Self::InvalidLabelValue => "invalid_label_value",
             Self::TooManyLabels => "too_many_labels",
             Self::SeriesLimit => "series_limit",
+            Self::FamilyLimit => "family_limit",
             Self::VectorLimit => "vector_limit",
         }
+    }
+
+    /// Whether there was no room, which is nobody's conflict.
+    #[must_use]
+    pub const fn is_limit(self) -> bool {
+        matches!(self, Self::SeriesLimit | Self::FamilyLimit | Self::VectorLimit)
     }
 
     /// Whether statsd_exporter would count this in its `events_conflict_total`.

@@ -57,6 +57,11 @@ impl Slots {
     }
 
     #[inline]
+    pub(super) fn is_live(&self, id: SeriesId) -> bool {
+        self.all.get(id.index as usize).is_some_and(|series| series.generation == id.generation)
+    }
+
+    #[inline]
     pub(super) fn get_mut(&mut self, id: SeriesId) -> Option<&mut Series> {
         self.all.get_mut(id.index as usize).filter(|series| series.generation == id.generation)
     }

@@ -9,6 +9,10 @@ use super::{FamilyKind, Registry};
 pub struct Stats {
     /// Live series.
     pub series: usize,
+    /// Those of them that take what had no room.
+    pub overflow_series: u32,
+    /// How many series there may be beside those.
+    pub series_max: u32,
     /// Names ever bound to a type.
     pub families: usize,
     vectors: [u64; 4],
@@ -41,6 +45,8 @@ impl Registry {
             + size_of::<SortedIds>();
         Stats {
             series: self.slots.live(),
+            overflow_series: self.overflow_series(),
+            series_max: self.config.series_max,
             families: self.families.len(),
             vectors: self.vectors_by_kind,
             bytes,

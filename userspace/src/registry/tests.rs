@@ -5,14 +5,14 @@ use super::*;
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
 /// A registry and what tests ask of it.
-struct Fixture {
-    registry: Registry,
+pub(super) struct Fixture {
+    pub(super) registry: Registry,
     summary: SummaryOptions,
     histogram: HistogramOptions,
 }
 
 impl Fixture {
-    fn new(config: RegistryConfig) -> Self {
+    pub(super) fn new(config: RegistryConfig) -> Self {
         let (summary, histogram) = (SummaryOptions::default(), HistogramOptions::default());
         Self { registry: Registry::new(config), summary, histogram }
     }
@@ -24,8 +24,19 @@ impl Fixture {
         labels: &[(&str, &str)],
         ttl: Option<Duration>,
     ) -> Result<SeriesId, Refusal> {
-        let (summary, histogram) = (&self.summary, &self.histogram);
-        let request = SeriesRequest { family, kind, labels, help: "h", ttl, summary, histogram };
+        self.resolved(kind, family, labels, ttl, None).map(|resolved| resolved.id)
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        kind: FamilyKind,
+        family: &str,
+        labels: &[(&str, &str)],
+        ttl: Option<Duration>,
+        max_series: Option<u32>,
+    ) -> Result<Resolved, Refusal> {
+        let (help, summary, histogram) = ("h", &self.summary, &self.histogram);
+        let request = SeriesRequest { family, kind, labels, help, ttl, max_series, summary, histogram };
         self.registry.resolve(&request, NOW)
     }
 }
@@ -102,16 +113,38 @@ fn labels_in_any_order_name_one_series() {
 }
 
 #[test]
-fn budgets_refuse_and_leave_what_is_there() {
-    let mut fixture = Fixture::new(RegistryConfig { series_max: 2, vectors_max: 3 });
-    let ttl = Some(Duration::from_secs(1));
-    let first = fixture.resolve(C, "a", &[], ttl).unwrap();
-    fixture.resolve(C, "b", &[], ttl).unwrap();
-    assert_eq!(fixture.resolve(C, "c", &[], ttl), Err(Refusal::SeriesLimit));
-    assert_eq!(fixture.resolve(C, "a", &[], ttl), Ok(first));
-    fixture.registry.expire(NOW.after(Duration::from_secs(2)));
-    fixture.resolve(C, "c", &[], ttl).unwrap();
-    assert_eq!(fixture.resolve(C, "d", &[], ttl), Err(Refusal::VectorLimit));
+fn the_latest_ttl_holds() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    let ttl = |seconds| Some(Duration::from_secs(seconds));
+    let later = |seconds| NOW.after(Duration::from_secs(seconds));
+    // From long to short, from none to one, from one to none, and back and forth.
+    let ways: [&[Option<Duration>]; 4] = [
+        &[ttl(100), ttl(5)],
+        &[None, ttl(5)],
+        &[ttl(5), None],
+        &[None, ttl(100), None, ttl(5), None, ttl(5)],
+    ];
+    for (n, way) in ways.into_iter().enumerate() {
+        for ttl in way {
+            fixture.resolve(C, "x", &[("n", &n.to_string())], *ttl).unwrap();
+        }
+    }
+    assert_eq!(fixture.registry.expire(later(5)).series, 0);
+    assert_eq!(fixture.registry.expire(later(6)).series, 3);
+    assert_eq!(fixture.registry.expire(later(1000)).series, 0);
+    assert_eq!(fixture.registry.stats().series, 1);
+}
+
+#[test]
+fn changing_a_ttl_for_ever_takes_no_memory() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    fixture.resolve(C, "x", &[], None).unwrap();
+    let before = fixture.registry.stats().bytes;
+    for n in 0..100_000 {
+        let ttl = [None, Some(Duration::from_secs(3600)), Some(Duration::from_secs(60))][n % 3];
+        fixture.resolve(C, "x", &[], ttl).unwrap();
+    }
+    assert!(fixture.registry.stats().bytes < before + 1000);
 }
 
 #[test]
