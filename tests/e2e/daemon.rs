@@ -97,6 +97,20 @@ impl Daemon {
         }
     }
 
+    /// The same for anything that an exposition shows.
+    #[track_caller]
+    pub(super) fn wait_for_exposition(&self, what: &str, mut condition: impl FnMut(&str) -> bool) {
+        let start = Instant::now();
+        loop {
+            let text = self.scrape();
+            if condition(&text) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "never came: {what}\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Status and body of a page.
     pub(super) fn get(&self, path: &str) -> io::Result<(u16, Vec<u8>)> {
         get(&self.namespace, self.http_port, path)

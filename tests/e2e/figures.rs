@@ -133,7 +133,7 @@ impl Figures {
         assert_eq!(sum("rotameter_events_total"), expected.events_parsed, "events");
         assert_eq!(sum("rotameter_events_vanished_total"), expected.vanished, "vanished");
         let refused = sum("statsd_exporter_events_error_total") + sum("rotameter_events_refused_total");
-        let recorded = sum("rotameter_events_recorded_total");
+        let recorded = sum("rotameter_events_recorded_total") + sum("rotameter_events_dropped_total");
         assert_eq!(recorded + refused, expected.events_parsed, "events = recorded + refused");
         // To statsd_exporter a sampled observation is as many events as it counts.
         for (kind, count) in &expected.events {

@@ -391,6 +391,11 @@ fn events(reading: &Reading<'_>, out: &mut Families) {
         false,
     );
     out.counter(
+        "rotameter_events_dropped_total",
+        "Events that a mapping rule with the action drop took; a sampled observation is one.",
+        ledger.dropped,
+    );
+    out.counter(
         "rotameter_events_vanished_total",
         "Observations whose sample rate repeats them zero times.",
         tally.vanished,
