@@ -359,6 +359,16 @@ fn histogram(own: Option<&HistogramText>, defaults: &DefaultsText) -> HistogramO
     if let Some(buckets) = own_buckets.or(defaults.buckets.as_ref().filter(|list| !list.is_empty())) {
         options.buckets.clone_from(buckets);
     }
+    // Zero is as good as nothing; one or less, but not zero, switches native buckets off.
+    if let Some(factor) = own.map(|own| own.native_factor).filter(|factor| *factor > 0.0) {
+        options.native_bucket_factor = factor;
+    } else if defaults.native_factor != 0.0 {
+        options.native_bucket_factor = defaults.native_factor;
+    }
+    let own_max = own.map_or(0, |own| own.native_max_buckets);
+    if let Some(max) = [own_max, defaults.native_max_buckets].into_iter().find(|max| *max > 0) {
+        options.native_max_buckets = max;
+    }
     options
 }
 

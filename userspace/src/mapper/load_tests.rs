@@ -155,6 +155,26 @@ fn summary_defaults_come_in_only_where_a_type_is_set() {
 }
 
 #[test]
+fn native_histogram_options_inherit_where_they_are_zero() {
+    let factors = |defaults: &str, own: &str| {
+        let histogram = |options: &str| format!("histogram_options: {{{options}}}");
+        let text = format!(
+            "defaults: {{observer_type: histogram, {}}}\nmappings: [{{match: a, name: aa, {}}}]",
+            histogram(defaults),
+            histogram(own)
+        );
+        let options = check_ok(&text).rules()[0].series.histogram.clone();
+        (options.native_bucket_factor, options.native_max_buckets)
+    };
+    let factor = "native_histogram_bucket_factor: ";
+    assert_eq!(factors("", ""), (1.1, 256));
+    assert_eq!(factors(&format!("{factor}1.5, native_histogram_max_buckets: 9"), ""), (1.5, 9));
+    let own = format!("{factor}0.5, native_histogram_max_buckets: 7");
+    assert_eq!(factors(&format!("{factor}1.5"), &own), (0.5, 7));
+    assert_eq!(factors(&format!("{factor}-1"), &format!("{factor}0")), (-1.0, 256));
+}
+
+#[test]
 fn a_rule_cannot_opt_out_of_a_default_ttl() {
     let mapper = check_ok("defaults: {ttl: 1s}\nmappings: [{match: a, name: aa, ttl: 0}]");
     assert_eq!(mapper.rules()[0].series.ttl, Some(Duration::from_secs(1)));
