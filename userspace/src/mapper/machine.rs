@@ -1,0 +1,357 @@
+//! Globs of a file, name -> the rule that takes it.
+//!
+//! All globs lie in one tree, a level for each segment; a node knows for each metric type the lowest
+//! rule that ends in it, and the lowest at or below it. A look-up walks the branches that fit the
+//! name, and skips what can no longer win, so it never visits a node twice: it takes at most as many
+//! steps as the tree has nodes. What lies behind a `**` is not in the tree: such a rule hangs on the
+//! node before, and is compared with the rest of the name.
+
+use std::hash::BuildHasher as _;
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use super::glob::{Glob, Segment, match_segments, segment_end};
+use super::rule::MetricType;
+use super::template::Captures;
+
+/// No rule, and no node.
+const NONE: u32 = u32::MAX;
+/// Segments of a name that are held without allocation.
+const SEGMENTS_INLINE: usize = 24;
+/// Marks a stack entry that asks for the rules behind a `**`.
+const DEEP: u32 = 1 << 31;
+
+/// The globs of one file.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// By the number of the rule; regular expressions have empty ones.
+    globs: Vec<Glob>,
+    nodes: Vec<Node>,
+    /// Literal segments; an index into it stands for the text.
+    texts: Vec<Box<str>>,
+    text_ids: HashTable<u32>,
+    edges: HashTable<Edge>,
+    hasher: foldhash::fast::RandomState,
+    /// The lowest rule wins, not the most literal one.
+    ordered: bool,
+    /// Nodes on the longest way from the root.
+    depth_max: usize,
+    has_deep: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    /// By metric type, the first rule that ends here.
+    pub(super) ends: [u32; 3],
+    /// By metric type, the lowest rule here or below.
+    lowest: [u32; 3],
+    /// Bit `n` is set if a rule ends `n` segments below; the last bit stands for more, too.
+    heights: u64,
+    has_literals: bool,
+    star: u32,
+    /// Segments with a star in them, and the nodes behind; in the order of the file.
+    pub(super) partials: Vec<(Segment, u32)>,
+    /// Rules whose next segment is a `**`, ascending.
+    pub(super) deep: Vec<(u32, Option<MetricType>)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) from: u32,
+    pub(super) text: u32,
+    pub(super) to: u32,
+}
+
+/// A segment of a name under look-up.
+#[derive(Clone, Copy)]
+struct Part {
+    from: u32,
+    to: u32,
+    /// Its text's number, once it was asked for; `NONE` if no rule has this text.
+    text: Option<u32>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new(true)
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            ends: [NONE; 3],
+            lowest: [NONE; 3],
+            heights: 0,
+            has_literals: false,
+            star: NONE,
+            partials: Vec::new(),
+            deep: Vec::new(),
+        }
+    }
+
+    pub(super) fn star(&self) -> Option<u32> {
+        (self.star != NONE).then_some(self.star)
+    }
+
+    fn cover(&mut self, types: &[MetricType], rule: u32, height: Option<usize>) {
+        for metric_type in types {
+            let lowest = &mut self.lowest[*metric_type as usize];
+            *lowest = rule.min(*lowest);
+        }
+        // How much a `**` will take cannot be known.
+        self.heights |= height.map_or(u64::MAX, height_bit);
+    }
+}
+
+fn height_bit(height: usize) -> u64 {
+    1 << height.min(63)
+}
+
+impl Machine {
+    pub(super) fn new(ordered: bool) -> Self {
+        Self {
+            globs: Vec::new(),
+            nodes: vec![Node::new()],
+            texts: Vec::new(),
+            text_ids: HashTable::new(),
+            edges: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            ordered,
+            depth_max: 0,
+            has_deep: false,
+        }
+    }
+
+    /// Adds the next rule of the file; one without a glob takes its number and nothing else.
+    pub(super) fn add(&mut self, glob: Option<Glob>, metric_type: Option<MetricType>) {
+        let Ok(rule) = u32::try_from(self.globs.len()) else { return };
+        if let Some(glob) = &glob {
+            self.add_glob(glob, rule, metric_type);
+        }
+        self.globs.push(glob.unwrap_or_default());
+    }
+
+    fn add_glob(&mut self, glob: &Glob, rule: u32, metric_type: Option<MetricType>) {
+        let types = metric_type.as_ref().map_or(&MetricType::ALL[..], std::slice::from_ref);
+        let is_deep = glob.segments.contains(&Segment::Deep);
+        let mut node = 0;
+        for (depth, segment) in glob.segments.iter().enumerate() {
+            let height = (!is_deep).then_some(glob.segments.len() - depth);
+            self.nodes[node as usize].cover(types, rule, height);
+            if *segment == Segment::Deep {
+                self.nodes[node as usize].deep.push((rule, metric_type));
+                self.has_deep = true;
+                return;
+            }
+            node = self.child(node, segment);
+            self.depth_max = self.depth_max.max(depth + 1);
+        }
+        let last = &mut self.nodes[node as usize];
+        last.cover(types, rule, Some(0));
+        for metric_type in types {
+            let end = &mut last.ends[*metric_type as usize];
+            *end = rule.min(*end);
+        }
+    }
+
+    /// The node behind a segment; made if it is not there.
+    fn child(&mut self, node: u32, segment: &Segment) -> u32 {
+        let known = match segment {
+            Segment::Star | Segment::Deep => self.nodes[node as usize].star,
+            Segment::Partial(_) => {
+                let partials = &self.nodes[node as usize].partials;
+                partials.iter().find(|(other, _)| other == segment).map_or(NONE, |(_, child)| *child)
+            }
+            Segment::Literal(text) => self.text_id(text).map_or(NONE, |text| self.edge(node, text)),
+        };
+        if known != NONE {
+            return known;
+        }
+        // Nodes are fewer than bytes of the file, which is bounded far below.
+        let child = u32::try_from(self.nodes.len()).unwrap_or(NONE - 1);
+        self.nodes.push(Node::new());
+        match segment {
+            Segment::Star | Segment::Deep => self.nodes[node as usize].star = child,
+            Segment::Partial(_) => self.nodes[node as usize].partials.push((segment.clone(), child)),
+            Segment::Literal(text) => {
+                let text = self.intern(text);
+                self.nodes[node as usize].has_literals = true;
+                let hasher = &self.hasher;
+                let hash = hasher.hash_one((node, text));
+                self.edges.insert_unique(hash, Edge { from: node, text, to: child }, |edge| {
+                    hasher.hash_one((edge.from, edge.text))
+                });
+            }
+        }
+        child
+    }
+
+    fn intern(&mut self, text: &str) -> u32 {
+        if let Some(id) = self.text_id(text) {
+            return id;
+        }
+        let id = u32::try_from(self.texts.len()).unwrap_or(NONE - 1);
+        self.texts.push(text.into());
+        let (hasher, texts) = (&self.hasher, &self.texts);
+        self.text_ids.insert_unique(hasher.hash_one(text), id, |id| hasher.hash_one(&*texts[*id as usize]));
+        id
+    }
+
+    fn text_id(&self, text: &str) -> Option<u32> {
+        self.text_ids.find(self.hasher.hash_one(text), |id| *self.texts[*id as usize] == *text).copied()
+    }
+
+    fn edge(&self, from: u32, text: u32) -> u32 {
+        let hash = self.hasher.hash_one((from, text));
+        let edge = self.edges.find(hash, |edge| edge.from == from && edge.text == text);
+        edge.map_or(NONE, |edge| edge.to)
+    }
+
+    /// Number of the rule that takes the name.
+    pub(super) fn find(&self, metric_type: MetricType, name: &str) -> Option<usize> {
+        let of_type = metric_type as usize;
+        if self.nodes[0].lowest[of_type] == NONE {
+            return None;
+        }
+        let count = memchr::memchr_iter(b'.', name.as_bytes()).count() + 1;
+        if count > self.depth_max && !self.has_deep {
+            return None;
+        }
+        let mut parts = split(name, count.min(self.depth_max));
+        let mut best = NONE;
+        let mut stack: SmallVec<[(u32, u32); 32]> = SmallVec::new();
+        stack.push((0, 0));
+        while let Some((entry, depth)) = stack.pop() {
+            let node = &self.nodes[(entry & !DEEP) as usize];
+            if node.lowest[of_type] >= best {
+                continue;
+            }
+            if entry & DEEP != 0 {
+                let start =
+                    parts.get(depth as usize).map_or_else(|| after(&parts), |part| part.from as usize);
+                best = best.min(self.find_deep(node, depth as usize, metric_type, name, start, best));
+            } else if depth as usize == count {
+                best = best.min(node.ends[of_type]);
+            } else {
+                self.push_children(entry, depth, count, name, &mut parts, &mut stack);
+                continue;
+            }
+            if best != NONE && !self.ordered {
+                break;
+            }
+        }
+        (best != NONE).then_some(best as usize)
+    }
+
+    /// Puts on the stack what fits the next segment: what is to be looked at last comes first.
+    fn push_children(
+        &self,
+        at: u32,
+        depth: u32,
+        count: usize,
+        name: &str,
+        parts: &mut [Part],
+        stack: &mut SmallVec<[(u32, u32); 32]>,
+    ) {
+        let node = &self.nodes[at as usize];
+        if node.heights & height_bit(count - depth as usize) == 0 {
+            return;
+        }
+        if !node.deep.is_empty() {
+            stack.push((at | DEEP, depth));
+        }
+        let Some(part) = parts.get_mut(depth as usize) else { return };
+        if node.star != NONE {
+            stack.push((node.star, depth + 1));
+        }
+        for (segment, child) in node.partials.iter().rev() {
+            if segment.matches(name, part.from as usize, part.to as usize, None) {
+                stack.push((*child, depth + 1));
+            }
+        }
+        if node.has_literals {
+            let text = *part.text.get_or_insert_with(|| {
+                let text = name.get(part.from as usize..part.to as usize).unwrap_or_default();
+                self.text_id(text).unwrap_or(NONE)
+            });
+            let child = if text == NONE { NONE } else { self.edge(at, text) };
+            if child != NONE {
+                stack.push((child, depth + 1));
+            }
+        }
+    }
+
+    /// The first rule of the node whose `**` and what follows it match from `start`, below `best`.
+    fn find_deep(
+        &self,
+        node: &Node,
+        depth: usize,
+        metric_type: MetricType,
+        name: &str,
+        start: usize,
+        best: u32,
+    ) -> u32 {
+        for &(rule, of_type) in node.deep.iter().take_while(|(rule, _)| *rule < best) {
+            if of_type.is_some_and(|of_type| of_type != metric_type) {
+                continue;
+            }
+            let segments = self.globs[rule as usize].segments.get(depth..).unwrap_or_default();
+            if match_segments(segments, name, start, None) {
+                return rule;
+            }
+        }
+        NONE
+    }
+
+    /// What each wildcard of the rule takes of a name that it matches.
+    pub(super) fn capture(&self, rule: usize, name: &str, captures: &mut Captures) {
+        if let Some(glob) = self.globs.get(rule) {
+            glob.capture(name, captures);
+        }
+    }
+
+    /// Of a rule, `None` for a regular expression.
+    pub(super) fn glob(&self, rule: usize) -> Option<&Glob> {
+        self.globs.get(rule).filter(|glob| !glob.segments.is_empty())
+    }
+
+    pub(super) fn ordered(&self) -> bool {
+        self.ordered
+    }
+
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Literal ways between nodes, with their text, in the order of the nodes.
+    pub(super) fn literal_edges(&self) -> Vec<(u32, &str, u32)> {
+        let mut edges: Vec<_> =
+            self.edges.iter().map(|edge| (edge.from, &*self.texts[edge.text as usize], edge.to)).collect();
+        edges.sort_unstable();
+        edges
+    }
+}
+
+/// The first segments of the name.
+fn split(name: &str, count: usize) -> SmallVec<[Part; SEGMENTS_INLINE]> {
+    let mut parts = SmallVec::with_capacity(count);
+    let mut from = 0;
+    for _ in 0..count {
+        let to = segment_end(name, from);
+        let (Ok(start), Ok(end)) = (u32::try_from(from), u32::try_from(to)) else { break };
+        parts.push(Part { from: start, to: end, text: None });
+        from = to + 1;
+    }
+    parts
+}
+
+/// Where the segment after the split ones begins.
+fn after(parts: &[Part]) -> usize {
+    parts.last().map_or(0, |part| part.to as usize + 1)
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
