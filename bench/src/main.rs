@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use rotameter_bench::{
-    idle, kernel_cost, live, machine,
+    idle, kernel_cost, live, machine, registry,
     report::{Report, Row},
     userspace,
 };
@@ -49,6 +49,8 @@ enum Scenario {
     KernelCost,
     /// From ring to registry, and merely walking the ring.
     Userspace,
+    /// Resident memory per series, by type.
+    Registry,
     /// Rates of live frames over a veth pair.
     Live,
     /// CPU and memory of a daemon that nobody talks to.
@@ -68,6 +70,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants(Scenario::Userspace) {
         rows.extend(userspace::measure(&object(&cli)?, cli.runs).context("scenario userspace")?);
+    }
+    if wants(Scenario::Registry) {
+        rows.extend(registry::measure().context("scenario registry")?);
     }
     if wants(Scenario::Live) {
         rows.extend(live::measure(&object(&cli)?, cli.runs, duration).context("scenario live")?);
