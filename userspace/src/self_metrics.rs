@@ -30,6 +30,7 @@ pub struct Reading<'a> {
     pub scrapes: u64,
     pub malformed_records: u64,
     pub start_time_seconds: f64,
+    pub web: WebReading,
 }
 
 /// The mapping file and what is remembered of it.
@@ -69,6 +70,22 @@ pub struct SocketReading {
     pub tcp_lines_cut_by_shutdown: u64,
 }
 
+/// What the web server counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WebReading {
+    pub scrapes_in_flight: u64,
+    pub scrapes_200: u64,
+    pub scrapes_500: u64,
+    pub scrapes_503: u64,
+    pub unauthorized: u64,
+    pub busy: u64,
+    pub rate_limited: u64,
+    pub handshake_errors: u64,
+    /// Times that the web configuration was read anew, and that it did not do.
+    pub reloads: u64,
+    pub reload_failures: u64,
+}
+
 /// Names of families that appear with their first sample only, or with the doors open only.
 pub const SPARSE_NAMES: [&str; 21] = [
     "statsd_exporter_config_reloads_total",
@@ -103,6 +120,7 @@ pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     datagrams(reading, &mut out);
     events(reading, &mut out);
     kernel(reading, &mut out);
+    web(&reading.web, &mut out);
     process(reading, &mut out);
     out.0
 }
@@ -495,6 +513,49 @@ fn kernel(reading: &Reading<'_>, out: &mut Families) {
         "rotameter_slot_lines_total",
         "Lines that were counted in slots and drained from there.",
         reading.ledger.slot_lines,
+    );
+}
+
+/// What client_golang exports of its handler, and what becomes of requests and connections.
+fn web(reading: &WebReading, out: &mut Families) {
+    out.gauge(
+        "promhttp_metric_handler_requests_in_flight",
+        "Current number of scrapes being served.",
+        float(reading.scrapes_in_flight),
+    );
+    out.labelled(
+        "promhttp_metric_handler_requests_total",
+        "Total number of scrapes by HTTP status code.",
+        vec![
+            (label("code", "200"), reading.scrapes_200),
+            (label("code", "500"), reading.scrapes_500),
+            (label("code", "503"), reading.scrapes_503),
+        ],
+        false,
+    );
+    out.labelled(
+        "rotameter_web_requests_refused_total",
+        "HTTP requests that the web configuration did not let in, by reason.",
+        vec![
+            (label("reason", "busy"), reading.busy),
+            (label("reason", "rate_limit"), reading.rate_limited),
+            (label("reason", "unauthorized"), reading.unauthorized),
+        ],
+        false,
+    );
+    out.counter(
+        "rotameter_web_tls_handshake_errors_total",
+        "Connections to the TLS port on which no handshake came about.",
+        reading.handshake_errors,
+    );
+    out.labelled(
+        "rotameter_web_config_reloads_total",
+        "Times that the web configuration's files had changed, by what came of reading them.",
+        vec![
+            (label("outcome", "failure"), reading.reload_failures),
+            (label("outcome", "success"), reading.reloads),
+        ],
+        false,
     );
 }
 
