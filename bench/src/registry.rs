@@ -48,12 +48,8 @@ pub fn measure() -> anyhow::Result<Vec<Row>> {
         let spent = (thread_cpu_time() - started).as_secs_f64() * 1e9;
         let count = f64::from(case.series);
         let bytes = (resident_bytes()? - resident) / count;
-        let of = format!(
-            "{} of 5 labels and {} values, of {}",
-            case.kind.name(),
-            case.observations,
-            case.series
-        );
+        let of =
+            format!("{} of 5 labels and {} values, of {}", case.kind.name(), case.observations, case.series);
         let row = Row::new("registry", of, "B/series", &[bytes]);
         rows.push(match case.bytes_max {
             Some(limit) => row.at_most(limit),

@@ -27,7 +27,7 @@ const PAGES: [(&str, &str, &str); 7] = [
 ];
 
 /// What every family of ours begins with.
-const NAME_SPACES: [&str; 3] = ["rotameter_", "statsd_exporter_", "process_"];
+const NAME_SPACES: [&str; 4] = ["rotameter_", "statsd_exporter_", "process_", "promhttp_"];
 
 /// String literals of Rust source that are whole names of families.
 fn families_in_code(source: &str) -> BTreeSet<&str> {

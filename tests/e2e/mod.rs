@@ -17,3 +17,4 @@ mod order;
 mod overload;
 mod prometheus;
 mod replay;
+mod web;

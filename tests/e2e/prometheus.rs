@@ -27,7 +27,7 @@ fn program(variable: &str) -> PathBuf {
 }
 
 /// A Prometheus that scrapes the daemon once a second; ended on drop.
-struct Prometheus {
+pub(super) struct Prometheus {
     child: Child,
     namespace: Arc<Namespace>,
     _folder: TempDir,
@@ -35,10 +35,19 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(namespace: &Arc<Namespace>) -> Self {
+        Self::with_jobs(namespace, &[("e2e", "")])
+    }
+
+    /// One that scrapes the daemon by jobs of these names, each with further settings in YAML's flow
+    /// style (`, scheme: https`).
+    pub(super) fn with_jobs(namespace: &Arc<Namespace>, jobs: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("room for a folder");
         let config = folder.path().join("prometheus.yml");
-        let scrape = "scrape_configs:\n- job_name: e2e\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  \
-                      static_configs:\n  - targets: ['127.0.0.1:9102']\n";
+        let mut scrape = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
+        for (name, rest) in jobs {
+            let targets = "static_configs: [{targets: ['127.0.0.1:9102']}]";
+            scrape.push_str(&format!("- {{job_name: {name}, {targets}{rest}}}\n"));
+        }
         std::fs::write(&config, scrape).expect("the folder is ours");
         let log = std::fs::File::create(folder.path().join("log")).expect("the folder is ours");
         let child = namespace
@@ -62,7 +71,7 @@ impl Prometheus {
 
     /// The `result` of a query, evaluated at `time` (in ms), or now.
     #[track_caller]
-    fn query(&self, query: &str, time: Option<u64>) -> Vec<Value> {
+    pub(super) fn query(&self, query: &str, time: Option<u64>) -> Vec<Value> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let time = time.map_or(String::new(), |ms| format!("&time={}.{:03}", ms / 1000, ms % 1000));
         let path = format!("/api/v1/query?query={encoded}{time}");
@@ -82,7 +91,7 @@ impl Prometheus {
 
     /// Waits for a scrape that began later than now; its time.
     #[track_caller]
-    fn next_scrape(&self) -> u64 {
+    pub(super) fn next_scrape(&self) -> u64 {
         // One may be under way that began earlier; the second one from now cannot.
         let (start, before) = (Instant::now(), self.scrapes().len());
         loop {

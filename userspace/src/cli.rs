@@ -26,9 +26,22 @@ pub struct Cli {
     #[arg(long = "statsd.read-buffer", value_name = "BYTES", default_value = "0")]
     pub read_buffer: String,
 
-    /// Serves the exposition, the landing page and the health checks on this address.
+    /// Serves the exposition, the landing page and the health checks on this address. Repeat it for
+    /// several.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = ":9102")]
-    pub web_listen_address: String,
+    pub web_listen_address: Vec<String>,
+
+    /// YAML file with TLS, client certificates, basic auth, headers and a rate limit for HTTP, in the
+    /// format of Prometheus' exporters. It and what it names are read anew when they change.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<String>,
+
+    /// Serve /-/reload and /-/quit, which act on PUT and POST. [default: off]
+    #[arg(long = "web.enable-lifecycle", overrides_with = "no_web_enable_lifecycle")]
+    pub web_enable_lifecycle: bool,
+    /// Serve neither of them.
+    #[arg(long = "no-web.enable-lifecycle", overrides_with = "web_enable_lifecycle")]
+    pub no_web_enable_lifecycle: bool,
 
     /// Path of the exposition. "/" answers every otherwise unknown path with it, and there is no
     /// landing page then.

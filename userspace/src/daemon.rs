@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use aya_log::EbpfLogger;
 use ingest_ebpf::layout::{BUCKET_PLACES, NetworkV4, NetworkV6, address_words};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
     pipeline::{Pipeline, PipelineOptions},
     self_metrics::{self, KernelReading, MappingReading, Reading, SocketReading},
     shutdown, startup,
-    web::{Pages, WebServer},
+    web::{self, LiveSettings, Pages, SiteOptions, WebServer},
 };
 
 /// Lines whose mapping is remembered; about 200 bytes each.
@@ -71,13 +71,14 @@ impl App {
     ///
     /// An address cannot be had; or, with `--ebpf=required`, the kernel side cannot.
     pub async fn build(config: &Config) -> anyhow::Result<Self> {
+        let web = LiveSettings::load(config.web.config_file.as_deref())?;
         let options =
             UdpOptions { receive_buffer_bytes: config.statsd.receive_buffer_bytes, timestamps: false };
         let udp =
             config.statsd.udp.as_ref().map(|address| UdpListener::bind(address, options)).transpose()?;
         let tcp = config.statsd.tcp.as_ref();
         let tcp = tcp.map(|address| TcpListener::bind(address, tcp::CONNECTIONS_MAX)).transpose()?;
-        let web = WebServer::bind(&config.web.address)?;
+        let web = WebServer::bind(&config.web.addresses, web)?;
         let sockets: Vec<SocketAddr> = udp.iter().map(|udp| udp.local_address()).collect();
         let kernel = match config.ebpf.mode {
             EbpfMode::Off => Kernel::Shut { why: "--ebpf=off".to_owned() },
@@ -118,7 +119,10 @@ impl App {
             udp: udp.clone(),
             tcp: tcp.as_ref().map(|tcp| Arc::clone(tcp.counters())),
             tcp_address: tcp.as_ref().map(TcpListener::local_address),
-            web_address: format!("{}{}", web.local_address(), config.web.telemetry_path),
+            web_addresses: web_addresses(&web, &config.web.telemetry_path),
+            web: Arc::clone(web.counters()),
+            web_settings: Arc::clone(web.settings()),
+            quit: Notify::new(),
             doors: Mutex::new(doors),
             shut_because: why,
             socket_filter_open: AtomicBool::new(false),
@@ -141,11 +145,18 @@ impl App {
         let (stop_streams, stop) = shutdown::channel();
         let tcp = tcp.map(|tcp| tokio::spawn(tcp.serve(Arc::clone(&daemon) as _, stop)));
         let (stop_web, stop) = shutdown::channel();
-        let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, config.web.telemetry_path.clone(), stop));
+        let site = SiteOptions {
+            telemetry_path: config.web.telemetry_path.clone(),
+            lifecycle: config.web.lifecycle,
+        };
+        let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, site, stop));
         daemon.ready.store(true, Ordering::Relaxed);
         report(&daemon.status(), config.log.format);
 
-        let signal = signals.await;
+        let signal = tokio::select! {
+            signal = signals => signal,
+            () = daemon.quit.notified() => "/-/quit",
+        };
         info!(signal, "stopping");
         daemon.ready.store(false, Ordering::Relaxed);
         stop_streams.stop();
@@ -165,6 +176,13 @@ impl App {
         web.await.context("serving HTTP")?;
         Ok(signal)
     }
+}
+
+/// Where the exposition is, and who may have it, for the start-up table.
+fn web_addresses(web: &WebServer, telemetry_path: &str) -> String {
+    let addresses: Vec<String> =
+        web.local_addresses().iter().map(|address| format!("{address}{telemetry_path}")).collect();
+    [addresses.join(", "), web.settings().summary()].concat()
 }
 
 fn pipeline_options(config: &Config) -> PipelineOptions {
@@ -290,7 +308,11 @@ struct Daemon {
     udp: Option<Arc<UdpListener>>,
     tcp: Option<Arc<TcpCounters>>,
     tcp_address: Option<SocketAddr>,
-    web_address: String,
+    web_addresses: String,
+    web: Arc<web::Counters>,
+    web_settings: Arc<LiveSettings>,
+    /// Notified by `/-/quit`.
+    quit: Notify,
     /// `None` with the kernel side off.
     doors: Mutex<Option<Doors>>,
     shut_because: String,
@@ -423,6 +445,7 @@ impl Daemon {
                 scrapes: self.scrapes.load(Ordering::Relaxed),
                 malformed_records,
                 start_time_seconds: self.start_time_seconds,
+                web: self.web.reading(&self.web_settings),
             })
         })
     }
@@ -507,7 +530,7 @@ impl Pages for Daemon {
                 Some(address) => row("tcp", true, address.to_string()),
                 None => row("tcp", false, off("statsd.listen-tcp")),
             },
-            row("http", true, self.web_address.clone()),
+            row("http", true, self.web_addresses.clone()),
         ];
         let doors = self.doors.lock();
         let Some(doors) = doors.as_ref() else {
@@ -538,7 +561,17 @@ impl Pages for Daemon {
         rows
     }
 
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        self_metrics::key_figures(&self.own_families())
+    }
+
     fn ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    fn reload(&self) {}
+
+    fn quit(&self) {
+        self.quit.notify_one();
     }
 }

@@ -48,6 +48,8 @@ pub enum Mapping {
 /// The counts of one daemon.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    /// Times that something was taken out of rings or sockets, also if there was nothing.
+    pub batches: u64,
     datagrams: [u64; TRANSPORTS.len()],
     /// What the parser counted, and the lines that came by slot or by cache.
     pub tally: Tally,

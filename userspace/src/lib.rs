@@ -24,6 +24,7 @@ pub mod pipeline;
 
 pub mod ledger;
 
+pub mod process;
 pub mod self_metrics;
 
 pub mod cli;

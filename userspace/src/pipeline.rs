@@ -108,6 +108,7 @@ impl Pipeline {
     pub fn ingest(&self, batch: &[Datagram<'_>]) {
         let now = Timestamp::now();
         let mut core = self.core.lock();
+        core.ledger.batches += 1;
         for datagram in batch {
             core.take(datagram, now);
         }
@@ -122,6 +123,7 @@ impl Pipeline {
         loop {
             let now = Timestamp::now();
             let mut core = self.core.lock();
+            core.ledger.batches += 1;
             let taken = rings.read(RING_BATCH_RECORDS, |datagram| core.take(&datagram, now));
             MutexGuard::unlock_fair(core);
             records += taken;

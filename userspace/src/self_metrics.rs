@@ -3,8 +3,6 @@
 //! Two name spaces: `statsd_exporter_*`, with the names, types and labels that people already alert
 //! on, and `rotameter_*`, which explains every datagram. `docs/self-metrics.md` has a row for each.
 
-use std::fs;
-
 use ingest_ebpf::verdict::{Door, Outcome, Verdict};
 
 use crate::{
@@ -14,6 +12,7 @@ use crate::{
     ledger::{EventError, Ledger, TRANSPORTS},
     line::LineError,
     mapper::MetricType,
+    process,
     registry::{FamilyKind, Stats},
 };
 
@@ -31,6 +30,7 @@ pub struct Reading<'a> {
     pub scrapes: u64,
     pub malformed_records: u64,
     pub start_time_seconds: f64,
+    pub web: WebReading,
 }
 
 /// The mapping file and what is remembered of it.
@@ -70,6 +70,22 @@ pub struct SocketReading {
     pub tcp_lines_cut_by_shutdown: u64,
 }
 
+/// What the web server counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WebReading {
+    pub scrapes_in_flight: u64,
+    pub scrapes_200: u64,
+    pub scrapes_500: u64,
+    pub scrapes_503: u64,
+    pub unauthorized: u64,
+    pub busy: u64,
+    pub rate_limited: u64,
+    pub handshake_errors: u64,
+    /// Times that the web configuration was read anew, and that it did not do.
+    pub reloads: u64,
+    pub reload_failures: u64,
+}
+
 /// Names of families that appear with their first sample only, or with the doors open only.
 pub const SPARSE_NAMES: [&str; 21] = [
     "statsd_exporter_config_reloads_total",
@@ -104,6 +120,7 @@ pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     datagrams(reading, &mut out);
     events(reading, &mut out);
     kernel(reading, &mut out);
+    web(&reading.web, &mut out);
     process(reading, &mut out);
     out.0
 }
@@ -258,6 +275,11 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
         "The total number of StatsD events with conflicting names.",
         sorted(conflicts.collect()),
         true,
+    );
+    out.counter(
+        "statsd_exporter_event_queue_flushed_total",
+        "Number of times events were flushed to exporter",
+        ledger.batches,
     );
     let vectors = FamilyKind::ALL
         .map(|kind| (label("type", kind.name()), float(reading.registry.vectors(kind))))
@@ -499,27 +521,91 @@ fn kernel(reading: &Reading<'_>, out: &mut Families) {
     );
 }
 
+/// What client_golang exports of its handler, and what becomes of requests and connections.
+fn web(reading: &WebReading, out: &mut Families) {
+    out.gauge(
+        "promhttp_metric_handler_requests_in_flight",
+        "Current number of scrapes being served.",
+        float(reading.scrapes_in_flight),
+    );
+    out.labelled(
+        "promhttp_metric_handler_requests_total",
+        "Total number of scrapes by HTTP status code.",
+        vec![
+            (label("code", "200"), reading.scrapes_200),
+            (label("code", "500"), reading.scrapes_500),
+            (label("code", "503"), reading.scrapes_503),
+        ],
+        false,
+    );
+    out.labelled(
+        "rotameter_web_requests_refused_total",
+        "HTTP requests that the web configuration did not let in, by reason.",
+        vec![
+            (label("reason", "busy"), reading.busy),
+            (label("reason", "rate_limit"), reading.rate_limited),
+            (label("reason", "unauthorized"), reading.unauthorized),
+        ],
+        false,
+    );
+    out.counter(
+        "rotameter_web_tls_handshake_errors_total",
+        "Connections to the TLS port on which no handshake came about.",
+        reading.handshake_errors,
+    );
+    out.labelled(
+        "rotameter_web_config_reloads_total",
+        "Times that the web configuration's files had changed, by what came of reading them.",
+        vec![
+            (label("outcome", "failure"), reading.reload_failures),
+            (label("outcome", "success"), reading.reloads),
+        ],
+        false,
+    );
+}
+
 /// What every Prometheus client exports of its process.
 fn process(reading: &Reading<'_>, out: &mut Families) {
+    let counter = |out: &mut Families, name, help, value| {
+        out.add(FamilyKind::Counter, name, help, vec![(String::new(), value)]);
+    };
     out.gauge(
         "process_start_time_seconds",
         "Start time of the process since unix epoch in seconds.",
         reading.start_time_seconds,
     );
-    if let Some((cpu_seconds, resident_bytes, virtual_bytes)) = process_numbers() {
-        out.add(
-            FamilyKind::Counter,
+    if let Some(usage) = process::usage() {
+        counter(
+            out,
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds.",
-            vec![(String::new(), cpu_seconds)],
+            usage.cpu_seconds,
         );
-        out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes);
-        out.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual_bytes);
+        out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", usage.resident_bytes);
+        out.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", usage.virtual_bytes);
     }
-    if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // One of them is the directory itself.
-        let open = entries.count().saturating_sub(1);
-        out.gauge("process_open_fds", "Number of open file descriptors.", float(open as u64));
+    out.gauge(
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+        process::virtual_bytes_max(),
+    );
+    if let Some(open) = process::open_fds() {
+        out.gauge("process_open_fds", "Number of open file descriptors.", open);
+    }
+    out.gauge("process_max_fds", "Maximum number of open file descriptors.", process::fds_max());
+    if let Some((received, sent)) = process::network_bytes() {
+        counter(
+            out,
+            "process_network_receive_bytes_total",
+            "Number of bytes received by the process over the network.",
+            received,
+        );
+        counter(
+            out,
+            "process_network_transmit_bytes_total",
+            "Number of bytes sent by the process over the network.",
+            sent,
+        );
     }
     out.add(
         FamilyKind::Gauge,
@@ -527,18 +613,55 @@ fn process(reading: &Reading<'_>, out: &mut Families) {
         "A metric with a constant '1' value labeled by the version of this binary.",
         vec![(label("version", env!("CARGO_PKG_VERSION")), 1.0)],
     );
+    out.add(
+        FamilyKind::Gauge,
+        "statsd_exporter_build_info",
+        "A metric with a constant '1' value labeled by version, revision, branch, goversion from which \
+         statsd_exporter was built, and the goos and goarch for the build.",
+        vec![(build_labels(), 1.0)],
+    );
 }
 
-/// CPU seconds, resident and virtual bytes from `/proc/self/stat` (proc(5)).
-fn process_numbers() -> Option<(f64, f64, f64)> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The command's name may hold anything, but it ends with the last parenthesis.
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
-    let number = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    let ticks_per_second = rustix::param::clock_ticks_per_second();
-    let cpu_seconds = (number(11)? + number(12)?) / float(ticks_per_second);
-    let page_bytes = float(rustix::param::page_size() as u64);
-    Some((cpu_seconds, number(21)? * page_bytes, number(20)?))
+/// The labels that a program in Go has; of Go itself there is nothing to say.
+fn build_labels() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    [
+        ("branch", ""),
+        ("goarch", architecture),
+        ("goos", std::env::consts::OS),
+        ("goversion", ""),
+        ("revision", option_env!("ROTAMETER_REVISION").unwrap_or("unknown")),
+        ("tags", ""),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ]
+    .map(|(name, value)| label(name, value))
+    .join(",")
+}
+
+/// What the landing page shows, and as which.
+const KEY_FIGURES: [(&str, &str); 8] = [
+    ("statsd_exporter_lines_total", "lines received"),
+    ("rotameter_events_total", "events in them"),
+    ("statsd_exporter_sample_errors_total", "samples that did not parse"),
+    ("rotameter_lost_datagrams_total", "datagrams lost"),
+    ("rotameter_series", "series"),
+    ("rotameter_promoted_identities", "identities counted in the kernel"),
+    ("statsd_exporter_loaded_mappings", "mapping rules"),
+    ("process_resident_memory_bytes", "bytes of memory"),
+];
+
+/// The sum of each key figure that is among `families`, under its name for people.
+#[must_use]
+pub fn key_figures(families: &[OwnFamily]) -> Vec<(&'static str, f64)> {
+    let sum = |name: &str| {
+        let family = families.iter().find(|family| family.name == name)?;
+        Some(family.samples.iter().map(|(_, value)| value).sum())
+    };
+    KEY_FIGURES.iter().filter_map(|(name, text)| Some((*text, sum(name)?))).collect()
 }
 
 fn label(name: &str, value: &str) -> String {
@@ -563,8 +686,19 @@ mod tests {
     }
 
     #[test]
-    fn the_process_has_numbers() {
-        let (cpu, resident, virtual_bytes) = process_numbers().expect("proc is mounted");
-        assert!(cpu >= 0.0 && resident > 100_000.0 && virtual_bytes >= resident);
+    fn a_key_figure_is_the_sum_of_its_family() {
+        let mut out = Families(Vec::new());
+        let samples = vec![(label("reason", "a"), 1), (label("reason", "b"), 2)];
+        out.labelled("statsd_exporter_sample_errors_total", "", samples, true);
+        out.gauge("rotameter_series", "", 7.0);
+        assert_eq!(key_figures(&out.0), [("samples that did not parse", 3.0), ("series", 7.0)]);
+    }
+
+    #[test]
+    fn the_build_has_the_labels_of_a_go_program() {
+        let labels = build_labels();
+        let names: Vec<&str> =
+            labels.split(',').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name).collect();
+        assert_eq!(names, ["branch", "goarch", "goos", "goversion", "revision", "tags", "version"]);
     }
 }

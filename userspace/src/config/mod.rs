@@ -4,6 +4,7 @@ pub mod address;
 pub mod cidr;
 pub mod units;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::HostPort;
@@ -28,6 +29,7 @@ const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
 /// Of each address family: the kernel compares sources one after the other.
 pub const ALLOW_SOURCES_MAX: usize = ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
 pub const INTERFACE_GLOBS_MAX: usize = 64;
+const WEB_ADDRESSES_MAX: usize = 16;
 
 /// Everything that can be set, checked. Addresses are not bound yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,9 +55,13 @@ pub struct Statsd {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
-    pub address: HostPort,
+    /// At least one.
+    pub addresses: Vec<HostPort>,
     /// Begins with `/` and is none of the other pages.
     pub telemetry_path: String,
+    /// Whether `/-/reload` and `/-/quit` are served.
+    pub lifecycle: bool,
+    pub config_file: Option<PathBuf>,
 }
 
 /// Tag dialects that the parser reads.
@@ -144,10 +150,7 @@ impl Config {
     pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
         Ok(Self {
             statsd: statsd(cli)?,
-            web: Web {
-                address: flag("web.listen-address", &cli.web_listen_address, str::parse::<HostPort>)?,
-                telemetry_path: flag("web.telemetry-path", &cli.telemetry_path, telemetry_path)?,
-            },
+            web: web(cli)?,
             dialects: Dialects {
                 dogstatsd: !cli.dialects.no_dogstatsd,
                 influxdb: !cli.dialects.no_influxdb,
@@ -200,6 +203,23 @@ fn statsd(cli: &Cli) -> Result<Statsd, ConfigError> {
             Err(error) => Err(error),
         })?;
     Ok(Statsd { udp, tcp, receive_buffer_bytes })
+}
+
+fn web(cli: &Cli) -> Result<Web, ConfigError> {
+    if cli.web_listen_address.len() > WEB_ADDRESSES_MAX {
+        return flag("web.listen-address", "", |_| Err("at most 16 of them"));
+    }
+    let addresses = cli
+        .web_listen_address
+        .iter()
+        .map(|text| flag("web.listen-address", text, str::parse::<HostPort>))
+        .collect::<Result<_, _>>()?;
+    Ok(Web {
+        addresses,
+        telemetry_path: flag("web.telemetry-path", &cli.telemetry_path, telemetry_path)?,
+        lifecycle: cli.web_enable_lifecycle,
+        config_file: cli.web_config_file.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
+    })
 }
 
 fn telemetry_path(text: &str) -> Result<String, String> {
@@ -346,7 +366,9 @@ mod tests {
         assert_eq!(config.statsd.udp, Some(":9125".parse().unwrap()));
         assert_eq!(config.statsd.tcp, config.statsd.udp);
         assert_eq!(config.statsd.receive_buffer_bytes, None);
-        assert_eq!((config.web.address.port(), config.web.telemetry_path.as_str()), (9102, "/metrics"));
+        assert_eq!(config.web.addresses, [":9102".parse().unwrap()]);
+        assert_eq!(config.web.telemetry_path, "/metrics");
+        assert!(!config.web.lifecycle && config.web.config_file.is_none());
         assert!(config.dialects.dogstatsd && config.dialects.signalfx);
         assert_eq!(config.ebpf.mode, EbpfMode::Auto);
         assert!(config.xdp.interfaces.is_empty());
@@ -399,9 +421,16 @@ mod tests {
     #[test]
     fn the_telemetry_path_cannot_hide_another_page() {
         assert_eq!(load(&["--web.telemetry-path=/"]).unwrap().web.telemetry_path, "/");
-        for path in ["/-/healthy", "/-/ready", "/promoted", "/a b", "/m?x"] {
+        for path in ["/-/healthy", "/-/ready", "/-/quit", "/promoted", "/a b", "/m?x"] {
             assert!(load(&[&format!("--web.telemetry-path={path}")]).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn http_may_have_several_addresses() {
+        let web = load(&["--web.listen-address=:1", "--web.listen-address=[::1]:2"]).unwrap().web;
+        assert_eq!(web.addresses, [":1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+        assert!(load(&vec!["--web.listen-address=:0"; 17]).is_err());
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! HTTP request -> page.
 
+mod counters;
+mod credentials;
 mod encoding;
+mod guard;
 mod landing;
+mod rate_limit;
 mod server;
+mod settings;
+mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -14,13 +21,22 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
+pub use counters::Counters;
 pub use server::WebServer;
+pub use settings::{Live as LiveSettings, SettingsError, check as check_settings};
+
+use counters::InFlight;
+use guard::Guard;
 
 const HEALTHY: &str = "/-/healthy";
+/// The same page, where people look for it first. A telemetry path of this name hides it.
+const HEALTH: &str = "/health";
 const READY: &str = "/-/ready";
+const RELOAD: &str = "/-/reload";
+const QUIT: &str = "/-/quit";
 const PROMOTED: &str = "/promoted";
-/// Every page but the exposition and the landing page.
-pub(crate) const PAGES: [&str; 3] = [HEALTHY, READY, PROMOTED];
+/// Every page but the exposition and the landing page that a telemetry path must not hide.
+pub(crate) const PAGES: [&str; 5] = [HEALTHY, READY, RELOAD, QUIT, PROMOTED];
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -41,16 +57,35 @@ pub trait Pages: Send + Sync + 'static {
     fn exposition(&self, out: &mut Vec<u8>);
     /// The promoted identities with their rates, as JSON. May block.
     fn promoted_json(&self) -> String;
-    /// The rows of the start-up table: feature, state, why.
+    /// The rows of the start-up table: feature, state, why. May block.
     fn status(&self) -> Vec<crate::startup::Row>;
+    /// What the landing page shows of the daemon's own metrics: name and value. May block.
+    fn figures(&self) -> Vec<(&'static str, f64)>;
     /// Whether datagrams are received.
     fn ready(&self) -> bool;
+    /// Reads the mapping file anew; logs and counts what came of it. May block.
+    fn reload(&self);
+    /// Asks the daemon to end in the orderly way, and returns at once.
+    fn quit(&self);
+}
+
+/// How the site is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SiteOptions {
+    pub telemetry_path: String,
+    /// Whether `/-/reload` and `/-/quit` are there.
+    pub lifecycle: bool,
 }
 
 /// Answers requests; shared by all connections.
 struct Site {
     pages: Arc<dyn Pages>,
     telemetry_path: String,
+    lifecycle: bool,
+    guard: Guard,
+    counters: Arc<Counters>,
+    /// One reload at a time; others wait outside the threads that write expositions.
+    reloading: Semaphore,
     writing: Arc<Semaphore>,
     unsent: Arc<Semaphore>,
     wait_max: Duration,
@@ -59,33 +94,92 @@ struct Site {
 type Page = Response<Full<Bytes>>;
 
 impl Site {
-    fn new(pages: Arc<dyn Pages>, telemetry_path: String) -> Self {
+    fn new(
+        pages: Arc<dyn Pages>,
+        options: SiteOptions,
+        settings: Arc<LiveSettings>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             pages,
-            telemetry_path,
+            telemetry_path: options.telemetry_path,
+            lifecycle: options.lifecycle,
+            guard: Guard::new(settings, Arc::clone(&counters)),
+            counters,
+            reloading: Semaphore::new(1),
             writing: Arc::new(Semaphore::new(WRITING_MAX)),
             unsent: Arc::new(Semaphore::new(UNSENT_MAX)),
             wait_max: WAIT_MAX,
         }
     }
 
-    /// Answers by path; like `statsd_exporter`, any method does.
+    /// Answers whoever is let in, and adds the headers that the web configuration asks for.
     async fn answer<B>(&self, request: &Request<B>) -> Page {
+        let settings = self.guard.settings();
+        let mut answer = match self.guard.refusal(&settings, request.headers()).await {
+            Some(refusal) => refusal,
+            None => self.page(request).await,
+        };
+        for (name, value) in &settings.headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+        answer
+    }
+
+    /// Answers by path; like `statsd_exporter`, any method does.
+    async fn page<B>(&self, request: &Request<B>) -> Page {
         match request.uri().path() {
-            path if path == self.telemetry_path => self.exposition(request).await,
-            HEALTHY => health(request.method(), StatusCode::OK, "Statsd Exporter is Healthy.\n"),
+            path if path == self.telemetry_path => self.scrape(request).await,
+            HEALTHY | HEALTH => health(request.method(), StatusCode::OK, "Statsd Exporter is Healthy.\n"),
             READY if self.pages.ready() => {
                 health(request.method(), StatusCode::OK, "Statsd Exporter is Ready.\n")
             }
             READY => {
                 health(request.method(), StatusCode::SERVICE_UNAVAILABLE, "Statsd Exporter is not Ready.\n")
             }
+            RELOAD if self.lifecycle => self.reload(request.method()).await,
+            QUIT if self.lifecycle => self.quit(request.method()),
             PROMOTED => self.promoted().await,
             // There is no landing page then: `/` is the exposition, and so is the rest.
-            _ if self.telemetry_path == "/" => self.exposition(request).await,
-            "/" => page(StatusCode::OK, HTML, landing::page(&self.telemetry_path, &self.pages.status())),
+            _ if self.telemetry_path == "/" => self.scrape(request).await,
+            "/" => self.landing().await,
             _ => page(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
         }
+    }
+
+    /// The mapping file is the new one by the time that this is answered, if it does.
+    async fn reload(&self, method: &Method) -> Page {
+        if !changes_something(method) {
+            return page(StatusCode::OK, TEXT, "");
+        }
+        let Ok(_one) = self.reloading.acquire().await else { return failed("reloading") };
+        let pages = Arc::clone(&self.pages);
+        match tokio::task::spawn_blocking(move || pages.reload()).await {
+            Ok(()) => page(StatusCode::OK, TEXT, "Requesting reload"),
+            Err(_) => failed("reloading"),
+        }
+    }
+
+    fn quit(&self, method: &Method) -> Page {
+        if !changes_something(method) {
+            return page(StatusCode::OK, TEXT, "");
+        }
+        self.pages.quit();
+        page(StatusCode::OK, TEXT, "Requesting termination... Goodbye!")
+    }
+
+    /// An exposition, counted.
+    async fn scrape<B>(&self, request: &Request<B>) -> Page {
+        let in_flight = InFlight::new(&self.counters.scrapes_in_flight);
+        let page = self.exposition(request).await;
+        drop(in_flight);
+        let count = match page.status() {
+            StatusCode::OK => &self.counters.scrapes_200,
+            StatusCode::SERVICE_UNAVAILABLE => &self.counters.scrapes_503,
+            _ => &self.counters.scrapes_500,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        page
     }
 
     async fn exposition<B>(&self, request: &Request<B>) -> Page {
@@ -129,18 +223,36 @@ impl Site {
     }
 
     async fn promoted(&self) -> Page {
+        self.written(JSON, "listing the promoted identities", |pages| pages.promoted_json()).await
+    }
+
+    async fn landing(&self) -> Page {
+        let (path, lifecycle) = (self.telemetry_path.clone(), self.lifecycle);
+        self.written(HTML, "writing the landing page", move |pages| {
+            landing::page(&path, lifecycle, &pages.status(), &pages.figures())
+        })
+        .await
+    }
+
+    /// What `write` gives, which may block.
+    async fn written(
+        &self,
+        content_type: HeaderValue,
+        doing: &str,
+        write: impl FnOnce(&dyn Pages) -> String + Send + 'static,
+    ) -> Page {
         let Some((writing, unsent)) = self.permits().await else {
             return page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many requests at a time\n");
         };
         let pages = Arc::clone(&self.pages);
         let written = tokio::task::spawn_blocking(move || {
-            let bytes = pages.promoted_json().into_bytes();
+            let bytes = write(pages.as_ref()).into_bytes();
             drop(writing);
             Unsent { bytes, _permit: unsent }
         });
         match written.await {
-            Ok(unsent) => page(StatusCode::OK, JSON, Bytes::from_owner(unsent)),
-            Err(_) => failed("listing the promoted identities"),
+            Ok(unsent) => page(StatusCode::OK, content_type, Bytes::from_owner(unsent)),
+            Err(_) => failed(doing),
         }
     }
 }
@@ -169,8 +281,17 @@ fn health(method: &Method, status: StatusCode, text: &'static str) -> Page {
     page(status, TEXT, if method == Method::GET { text } else { "" })
 }
 
+fn changes_something(method: &Method) -> bool {
+    matches!(*method, Method::PUT | Method::POST)
+}
+
 fn failed(doing: &str) -> Page {
     error!(doing, "a request failed inside");
     let text = format!("An error has occurred while serving metrics:\n\n{doing} failed; the log has more\n");
     page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
 }
+
+#[cfg(test)]
+mod test_pki;
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,25 @@
 //! TCP connections -> HTTP requests.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::{Pages, Site};
+use super::stream::accept_tls;
+use super::{Counters, LiveSettings, Pages, Site, SiteOptions};
 use crate::config::HostPort;
 use crate::listener::{self, ListenError};
 use crate::shutdown::Stop;
@@ -24,7 +29,9 @@ const CONNECTIONS_MAX: usize = 256;
 /// For a request's head, and between two requests of one connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head; hyper's least is 8 KiB.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+const HEAD_BYTES_MAX: u16 = 16 << 10;
+/// Requests under way on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 16;
 /// A client that takes nothing of its answer for this long is cut off.
 const SEND_STALL_MAX: Duration = Duration::from_secs(30);
 /// A connection is asked to end after this, and cut after another [`FINISH_MAX`]: a client that reads
@@ -37,75 +44,133 @@ const BACKOFF: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// A bound HTTP server.
-#[derive(Debug)]
 pub struct WebServer {
-    listener: TcpListener,
-    local_address: SocketAddr,
+    listeners: Vec<TcpListener>,
+    local_addresses: Vec<SocketAddr>,
+    settings: Arc<LiveSettings>,
+    counters: Arc<Counters>,
 }
 
 impl WebServer {
-    /// Binds the socket; needs a runtime around it.
+    /// Binds a socket for each address; needs a runtime around it.
     ///
     /// # Errors
     ///
-    /// The address cannot be had.
-    pub fn bind(address: &HostPort) -> Result<Self, ListenError> {
-        let bound = || {
-            let listener = TcpListener::from_std(listener::bind(address, Type::STREAM)?.into())?;
-            let local_address = listener.local_addr()?;
-            Ok(Self { listener, local_address })
-        };
-        bound().map_err(|error: io::Error| ListenError {
-            transport: "http",
-            flag: "web.listen-address",
-            address: address.to_string(),
-            error,
+    /// An address cannot be had.
+    pub fn bind(addresses: &[HostPort], settings: LiveSettings) -> Result<Self, ListenError> {
+        let (mut listeners, mut local_addresses) = (Vec::new(), Vec::new());
+        for address in addresses {
+            let bound = || {
+                let listener = TcpListener::from_std(listener::bind(address, Type::STREAM)?.into())?;
+                let local_address = listener.local_addr()?;
+                Ok((listener, local_address))
+            };
+            let (listener, local_address) = bound().map_err(|error: io::Error| ListenError {
+                transport: "http",
+                flag: "web.listen-address",
+                address: address.to_string(),
+                error,
+            })?;
+            listeners.push(listener);
+            local_addresses.push(local_address);
+        }
+        Ok(Self {
+            listeners,
+            local_addresses,
+            settings: Arc::new(settings),
+            counters: Arc::new(Counters::default()),
         })
     }
 
-    /// The address with the port that the kernel chose where 0 was asked for.
+    /// The addresses, each with the port that the kernel chose where 0 was asked for.
     #[must_use]
-    pub fn local_address(&self) -> SocketAddr {
-        self.local_address
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.local_addresses
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> &Arc<LiveSettings> {
+        &self.settings
     }
 
     /// Serves `pages` until `stop`, then lets requests under way end, and returns.
-    pub async fn serve(self, pages: Arc<dyn Pages>, telemetry_path: String, mut stop: Stop) {
-        let site = Arc::new(Site::new(pages, telemetry_path));
+    pub async fn serve(self, pages: Arc<dyn Pages>, options: SiteOptions, mut stop: Stop) {
+        let Self { listeners, local_addresses, settings, counters } = self;
+        let site = Arc::new(Site::new(pages, options, settings, counters));
         let mut connections = JoinSet::new();
         let mut backoff = BACKOFF;
+        let mut first = 0;
         loop {
             tokio::select! {
                 biased;
                 () = stop.requested() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                    Ok((stream, _)) => {
-                        backoff = BACKOFF;
-                        connections.spawn(serve_connection(stream, Arc::clone(&site), stop.clone()));
-                    }
-                    Err(error) => {
-                        if backoff == BACKOFF {
-                            warn!(address = %self.local_address, %error, "accepting an HTTP connection failed; trying on");
+                (at, accepted) = accept(&listeners, first), if connections.len() < CONNECTIONS_MAX => {
+                    // Next time another one is asked first, so that a busy one cannot starve the rest.
+                    first = (at + 1) % listeners.len();
+                    match accepted {
+                        Ok(stream) => {
+                            backoff = BACKOFF;
+                            connections.spawn(serve_connection(stream, Arc::clone(&site), stop.clone()));
                         }
-                        tokio::time::sleep(backoff).await;
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
+                        Err(error) => {
+                            if backoff == BACKOFF {
+                                let address = local_addresses[at];
+                                warn!(%address, %error, "accepting an HTTP connection failed; trying on");
+                            }
+                            tokio::time::sleep(backoff).await;
+                            backoff = (backoff * 2).min(BACKOFF_MAX);
+                        }
                     }
-                },
+                }
             }
         }
-        drop(self.listener);
+        drop(listeners);
         let finished = async { while connections.join_next().await.is_some() {} };
         // Whoever is not done then is cut off when the set goes.
         let _ = tokio::time::timeout(SHUTDOWN_MAX, finished).await;
     }
 }
 
-async fn serve_connection(stream: TcpStream, site: Arc<Site>, mut stop: Stop) {
+/// A connection of any listener, asked from `first` on, and which one it was.
+async fn accept(listeners: &[TcpListener], first: usize) -> (usize, io::Result<TcpStream>) {
+    poll_fn(|context| {
+        for at in (first..listeners.len()).chain(0..first) {
+            if let Poll::Ready(accepted) = listeners[at].poll_accept(context) {
+                return Poll::Ready((at, accepted.map(|(stream, _)| stream)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn serve_connection(stream: TcpStream, site: Arc<Site>, stop: Stop) {
     let socket = SockRef::from(&stream);
     // Without these two options the server works, but waits longer for peers that are gone.
     let _ = socket.set_tcp_user_timeout(Some(SEND_STALL_MAX));
     let _ = socket.set_tcp_nodelay(true);
+    let Some(config) = site.guard.settings().tls.clone() else {
+        return serve_http1(stream, site, stop).await;
+    };
+    match accept_tls(stream, config).await {
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            serve_http2(stream, site, stop).await;
+        }
+        Ok(stream) => serve_http1(stream, site, stop).await,
+        Err(why) => {
+            site.counters.handshake_errors.fetch_add(1, Ordering::Relaxed);
+            debug!(?why, "a TLS handshake came to nothing");
+        }
+    }
+}
+
+async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>, mut stop: Stop) {
     let service = service_fn(|request| {
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
@@ -113,198 +178,44 @@ async fn serve_connection(stream: TcpStream, site: Arc<Site>, mut stop: Stop) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_buf_size(HEAD_BYTES_MAX.into())
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // Errors of a connection are the client's business: it went away, or spoke no HTTP.
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = stop.requested() => {}
-        () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
+        () = asked_to_end(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(FINISH_MAX, connection).await;
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-    use crate::shutdown;
-    use crate::startup::Row;
-
-    #[derive(Default)]
-    struct Stub {
-        panics: AtomicBool,
-        not_ready: AtomicBool,
-        at_once: AtomicU32,
-        at_once_max: AtomicU32,
+async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>, mut stop: Stop) {
+    let service = service_fn(|request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.answer(&request).await) }
+    });
+    // What hangs or is gone is noticed by pings; what idles, by the connection's age.
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX.into())
+        .keep_alive_interval(HEADER_READ_TIMEOUT)
+        .keep_alive_timeout(HEADER_READ_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = asked_to_end(&mut stop) => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(FINISH_MAX, connection).await;
+}
 
-    impl Pages for Stub {
-        fn exposition(&self, out: &mut Vec<u8>) {
-            assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
-            let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-            self.at_once_max.fetch_max(now, Ordering::SeqCst);
-            out.extend_from_slice(b"# TYPE a counter\na 1\n");
-            std::thread::yield_now();
-            self.at_once.fetch_sub(1, Ordering::SeqCst);
-        }
-
-        fn promoted_json(&self) -> String {
-            "[]".to_owned()
-        }
-
-        fn status(&self) -> Vec<Row> {
-            vec![("udp".to_owned(), "on".to_owned(), ":9125".to_owned())]
-        }
-
-        fn ready(&self) -> bool {
-            !self.not_ready.load(Ordering::SeqCst)
-        }
-    }
-
-    /// Serves `stub` on a port of its own while the future that `test` gives runs.
-    async fn with_server<F: Future>(
-        stub: &Arc<Stub>,
-        telemetry_path: &str,
-        test: impl FnOnce(SocketAddr) -> F,
-    ) -> F::Output {
-        let server = WebServer::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = server.local_address();
-        let (trigger, stop) = shutdown::channel();
-        let pages = Arc::clone(stub) as Arc<dyn Pages>;
-        let task = tokio::spawn(server.serve(pages, telemetry_path.to_owned(), stop));
-        let output = test(address).await;
-        trigger.stop();
-        tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
-        output
-    }
-
-    /// Sends one request; the head of the answer in lower case, and the body.
-    async fn ask(address: SocketAddr, head: &str) -> (String, Vec<u8>) {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("{head}\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
-        (String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase(), answer[end + 4..].to_vec())
-    }
-
-    /// Asks for `path`; expects this status and a body that contains `expected`.
-    async fn check(stub: &Arc<Stub>, telemetry_path: &str, request: &str, status: u16, expected: &str) {
-        let (head, body) =
-            with_server(
-                stub,
-                telemetry_path,
-                |a| async move { ask(a, &format!("{request} HTTP/1.1")).await },
-            )
-            .await;
-        let body = String::from_utf8(body).unwrap();
-        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{request}: {head}");
-        assert!(body.contains(expected), "{request}: {body}");
-        assert_eq!(body.is_empty(), expected.is_empty(), "{request}: {body}");
-    }
-
-    #[tokio::test]
-    async fn each_path_has_its_page() {
-        let stub = Arc::new(Stub::default());
-        check(&stub, "/metrics", "GET /metrics", 200, "a 1\n").await;
-        check(&stub, "/metrics", "GET /metrics?x=y", 200, "a 1\n").await;
-        check(&stub, "/metrics", "POST /metrics", 200, "a 1\n").await;
-        check(&stub, "/metrics", "HEAD /metrics", 200, "").await;
-        check(&stub, "/metrics", "GET /", 200, "<td>udp</td>").await;
-        check(&stub, "/metrics", "GET /promoted", 200, "[]").await;
-        check(&stub, "/metrics", "GET /-/healthy", 200, "Statsd Exporter is Healthy.\n").await;
-        check(&stub, "/metrics", "GET /-/ready", 200, "Statsd Exporter is Ready.\n").await;
-        check(&stub, "/metrics", "POST /-/healthy", 200, "").await;
-        check(&stub, "/metrics", "GET /metrics/", 404, "404").await;
-        check(&stub, "/metrics", "GET /other", 404, "404").await;
-    }
-
-    #[tokio::test]
-    async fn a_slash_as_telemetry_path_takes_every_other_path() {
-        let stub = Arc::new(Stub::default());
-        check(&stub, "/", "GET /", 200, "a 1\n").await;
-        check(&stub, "/", "GET /anything", 200, "a 1\n").await;
-        check(&stub, "/", "GET /-/healthy", 200, "Healthy").await;
-    }
-
-    #[tokio::test]
-    async fn not_ready_is_503() {
-        let stub = Arc::new(Stub::default());
-        stub.not_ready.store(true, Ordering::SeqCst);
-        check(&stub, "/metrics", "GET /-/ready", 503, "not Ready").await;
-    }
-
-    #[tokio::test]
-    async fn the_exposition_is_compressed_for_those_who_take_it() {
-        let stub = Arc::new(Stub::default());
-        with_server(&stub, "/metrics", |address| async move {
-            let (head, body) = ask(address, "GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip").await;
-            assert!(head.contains("content-encoding: gzip"), "{head}");
-            assert!(
-                head.contains("content-type: text/plain; version=0.0.4; charset=utf-8; escaping=underscores")
-            );
-            let mut text = String::new();
-            flate2::read::GzDecoder::new(body.as_slice()).read_to_string(&mut text).unwrap();
-            assert_eq!(text, "# TYPE a counter\na 1\n");
-            let (head, body) = ask(address, "GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip;q=0").await;
-            assert!(!head.contains("content-encoding"), "{head}");
-            assert_eq!(body, text.as_bytes());
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn a_panic_fails_one_scrape_only() {
-        let stub = Arc::new(Stub::default());
-        let pages = Arc::clone(&stub);
-        with_server(&stub, "/metrics", |address| async move {
-            for round in 0..2 * super::super::UNSENT_MAX {
-                pages.panics.store(true, Ordering::SeqCst);
-                let (head, _) = ask(address, "GET /metrics HTTP/1.1").await;
-                assert!(head.starts_with("http/1.1 500 "), "round {round}: {head}");
-            }
-            pages.panics.store(false, Ordering::SeqCst);
-            let (head, _) = ask(address, "GET /metrics HTTP/1.1").await;
-            assert!(head.starts_with("http/1.1 200 "), "{head}");
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn scrapes_at_the_same_time_queue_and_all_are_served() {
-        let stub = Arc::new(Stub::default());
-        with_server(&stub, "/metrics", |address| async move {
-            let mut scrapes = JoinSet::new();
-            for _ in 0..64 {
-                scrapes.spawn(async move { ask(address, "GET /metrics HTTP/1.1").await });
-            }
-            while let Some(scrape) = scrapes.join_next().await {
-                assert!(scrape.unwrap().0.starts_with("http/1.1 200 "));
-            }
-        })
-        .await;
-        assert!(stub.at_once_max.load(Ordering::SeqCst) <= 2);
-    }
-
-    #[tokio::test]
-    async fn an_idle_connection_does_not_hold_up_the_shutdown() {
-        let stub = Arc::new(Stub::default());
-        let idle = with_server(&stub, "/metrics", |address| async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-            let mut begin = [0; 12];
-            stream.read_exact(&mut begin).await.unwrap();
-            stream
-        })
-        .await;
-        drop(idle);
+/// The daemon ends, or the connection is old enough.
+async fn asked_to_end(stop: &mut Stop) {
+    tokio::select! {
+        () = stop.requested() => {}
+        () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
     }
 }
