@@ -25,13 +25,20 @@ pub enum AddressError {
 }
 
 impl HostPort {
+    /// As configured, without brackets; may be empty.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The port as configured; 0 lets the kernel choose.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The addresses to try, in order; a name is resolved now, and its first address is the only one.
+    /// The addresses to try, in order; a name is resolved now, and its first address, IPv4 if
+    /// there is one, is the only one.
     ///
     /// # Errors
     ///
@@ -43,8 +50,9 @@ impl HostPort {
                 .map(|ip| SocketAddr::new(ip, self.port))
                 .to_vec());
         }
-        match (self.host.as_str(), self.port).to_socket_addrs()?.next() {
-            Some(address) => Ok(vec![address]),
+        let addresses: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        match addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()) {
+            Some(address) => Ok(vec![*address]),
             None => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
         }
     }
