@@ -24,7 +24,7 @@ use rotameter::{
     },
     listener::{
         Intake,
-        udp::{UdpListener, UdpOptions},
+        udp::{self, UdpOptions},
     },
     pipeline::Pipeline,
 };
@@ -169,7 +169,7 @@ fn socket(
     generator: &mut Generator,
     duration: Duration,
 ) -> anyhow::Result<f64> {
-    let listener = Arc::new(UdpListener::bind(&"10.77.0.1:9125".parse()?, UdpOptions::default())?);
+    let listener = Arc::new(udp::bind(&"10.77.0.1:9125".parse()?, UdpOptions::default())?);
     let intake = Arc::new(intake);
     let reader = on_reader_cpu(|| Ok(listener.start(Arc::clone(&intake) as _)?))?;
     // The pair carries frames only to an end that has a program.

@@ -12,19 +12,8 @@ use clap::Parser;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "rotameter", version, about, long_about)]
 pub struct Cli {
-    /// UDP address to receive StatsD lines on. Empty ("") switches UDP off.
-    #[arg(long = "statsd.listen-udp", value_name = "HOST:PORT", default_value = ":9125")]
-    pub listen_udp: String,
-
-    /// TCP address to receive StatsD lines on. Empty ("") switches TCP off.
-    #[arg(long = "statsd.listen-tcp", value_name = "HOST:PORT", default_value = ":9125")]
-    pub listen_tcp: String,
-
-    /// Receive buffer of each UDP socket. 0 asks for 16Mi, which holds some 40,000 datagrams, 0.3 s of
-    /// the fastest burst one client sends; what the kernel grants stands in the start-up table. Above
-    /// net.core.rmem_max it needs CAP_NET_ADMIN.
-    #[arg(long = "statsd.read-buffer", value_name = "BYTES", default_value = "0")]
-    pub read_buffer: String,
+    #[command(flatten)]
+    pub listeners: ListenerFlags,
 
     /// Serves the exposition, the landing page and the health checks on this address. Repeat it for
     /// several.
@@ -116,6 +105,48 @@ pub struct Cli {
     pub log_format: String,
 }
 
+/// Where lines come from, and where else they go.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ListenerFlags {
+    /// UDP address to receive StatsD lines on. Repeat it for several; the first one replaces the
+    /// default. Empty ("") switches UDP off.
+    #[arg(long = "statsd.listen-udp", value_name = "HOST:PORT", default_value = ":9125")]
+    pub listen_udp: Vec<String>,
+
+    /// TCP address to receive StatsD lines on. Empty ("") switches TCP off.
+    #[arg(long = "statsd.listen-tcp", value_name = "HOST:PORT", default_value = ":9125")]
+    pub listen_tcp: String,
+
+    /// Unix datagram socket to receive StatsD lines on; @name for one without a file. Empty: none.
+    #[arg(long = "statsd.listen-unixgram", value_name = "PATH")]
+    pub listen_unixgram: Option<String>,
+
+    /// Unix stream socket to receive StatsD lines on, each ended by a newline; @name for one without
+    /// a file. Empty: none.
+    #[arg(long = "statsd.listen-unix", value_name = "PATH")]
+    pub listen_unix: Option<String>,
+
+    /// Permissions of the Unix sockets' files, octal. Whoever sends needs the right to write.
+    #[arg(long = "statsd.unixsocket-mode", value_name = "MODE", default_value = "755")]
+    pub unixsocket_mode: String,
+
+    /// Receive buffer of each UDP socket. 0 asks for 16Mi, which holds some 40,000 datagrams, 0.3 s of
+    /// the fastest burst one client sends; what the kernel grants stands in the start-up table. Above
+    /// net.core.rmem_max it needs CAP_NET_ADMIN.
+    #[arg(long = "statsd.read-buffer", value_name = "BYTES", default_value = "0")]
+    pub read_buffer: String,
+
+    /// StatsD server to send every received line to as well, over UDP. Repeat it for several. With a
+    /// relay nothing is counted in the kernel's slots, where a line has no bytes left.
+    #[arg(long = "statsd.relay.address", value_name = "HOST:PORT")]
+    pub relay_address: Vec<String>,
+
+    /// Bytes of a relayed packet at most. A line that is longer is not relayed. 0 sends each line
+    /// alone.
+    #[arg(long = "statsd.relay.packet-length", value_name = "BYTES", default_value = "1400")]
+    pub relay_packet_length: String,
+}
+
 /// Tag dialects, those of `statsd_exporter` on; `--no-...` switches one off, and of several the last
 /// counts.
 #[derive(Clone, Debug, clap::Args)]
@@ -193,8 +224,11 @@ mod tests {
     fn statsd_exporters_flags_are_taken_in_both_forms() {
         let cli =
             parse(&["--statsd.listen-udp=", "--web.telemetry-path", "/m", "--log.level=DEBUG"]).unwrap();
-        assert_eq!((cli.listen_udp.as_str(), cli.telemetry_path.as_str()), ("", "/m"));
-        assert_eq!(cli.listen_tcp, ":9125");
+        assert_eq!(
+            (cli.listeners.listen_udp.as_slice(), cli.telemetry_path.as_str()),
+            (&[String::new()][..], "/m")
+        );
+        assert_eq!(cli.listeners.listen_tcp, ":9125");
     }
 
     #[test]

@@ -30,12 +30,14 @@ use crate::{
     line::Dialects,
     listener::{
         Intake,
-        tcp::{self, TcpCounters, TcpListener},
-        udp::{UdpListener, UdpOptions},
+        activation::Inherited,
+        set::{Listeners, Sockets},
     },
     mapper::{Mapper, results::ResultCacheType},
+    notify::ServiceManager,
     pipeline::{Pipeline, PipelineOptions},
-    self_metrics::{self, KernelReading, MappingReading, Reading, SocketReading},
+    relay::{Relay, RelaySenders},
+    self_metrics::{self, KernelReading, MappingReading, Reading},
     shutdown, startup,
     web::{self, LiveSettings, Pages, SiteOptions, WebServer},
 };
@@ -45,8 +47,8 @@ const CACHED_LINES_MAX: usize = 131_072;
 
 /// Everything that is bound and loaded; nothing is read or served yet.
 pub struct App {
-    udp: Option<Arc<UdpListener>>,
-    tcp: Option<TcpListener>,
+    listeners: Listeners,
+    relay: Option<RelaySenders>,
     web: WebServer,
     kernel: Kernel,
 }
@@ -65,21 +67,24 @@ enum Kernel {
 }
 
 impl App {
-    /// Binds the listeners and loads the kernel object. On an error nothing stays behind.
+    /// Binds the listeners, or takes over those that were passed, and loads the kernel object. On an
+    /// error nothing stays behind.
     ///
     /// # Errors
     ///
-    /// An address cannot be had; or, with `--ebpf=required`, the kernel side cannot.
-    pub async fn build(config: &Config) -> anyhow::Result<Self> {
-        let web = LiveSettings::load(config.web.config_file.as_deref())?;
-        let options =
-            UdpOptions { receive_buffer_bytes: config.statsd.receive_buffer_bytes, timestamps: false };
-        let udp =
-            config.statsd.udp.as_ref().map(|address| UdpListener::bind(address, options)).transpose()?;
-        let tcp = config.statsd.tcp.as_ref();
-        let tcp = tcp.map(|address| TcpListener::bind(address, tcp::CONNECTIONS_MAX)).transpose()?;
-        let web = WebServer::bind(&config.web.addresses, web)?;
-        let sockets: Vec<SocketAddr> = udp.iter().map(|udp| udp.local_address()).collect();
+    /// An address cannot be had; a target of the relay has none; or, with `--ebpf=required`, the kernel
+    /// side cannot.
+    pub async fn build(config: &Config, mut inherited: Inherited) -> anyhow::Result<Self> {
+        let settings = LiveSettings::load(config.web.config_file.as_deref())?;
+        let web = std::mem::take(&mut inherited.web);
+        let listeners = Listeners::bind(&config.statsd, inherited)?;
+        let sockets: Vec<SocketAddr> = listeners.sockets.udp().map(|(_, address)| address).collect();
+        let relay = RelaySenders::start(&config.statsd.relay, &sockets)?;
+        let web = if web.is_empty() {
+            WebServer::bind(&config.web.addresses, settings)?
+        } else {
+            WebServer::adopt(web, settings).context("taking over a web socket of LISTEN_FDS")?
+        };
         let kernel = match config.ebpf.mode {
             EbpfMode::Off => Kernel::Shut { why: "--ebpf=off".to_owned() },
             EbpfMode::Auto => match load(config, sockets).await {
@@ -92,7 +97,7 @@ impl App {
             },
             EbpfMode::Required => load(config, sockets).await.context("--ebpf=required")?,
         };
-        Ok(Self { udp: udp.map(Arc::new), tcp, web, kernel })
+        Ok(Self { listeners, relay, web, kernel })
     }
 
     /// Runs until `signals` ends; then shuts the doors, drains a last time, and lets scrapes under
@@ -106,19 +111,20 @@ impl App {
         config: &Config,
         signals: impl Future<Output = &'static str>,
     ) -> anyhow::Result<&'static str> {
-        let Self { udp, tcp, web, kernel } = self;
+        let Self { listeners, relay: relay_senders, web, kernel } = self;
         let (doors, kernel, interfaces, why) = match kernel {
             Kernel::Loaded { doors, tables, rings, interfaces } => {
                 (Some(*doors), Some((tables, rings)), interfaces, String::new())
             }
             Kernel::Shut { why } => (None, None, None, why),
         };
-        let pipeline = Arc::new(Pipeline::new(pipeline_options(config), kernel));
+        let relay = relay_senders.as_ref().map(|senders| Arc::clone(senders.relay()));
+        let pipeline = Arc::new(Pipeline::new(pipeline_options(config, relay.clone()), kernel));
         let daemon = Arc::new(Daemon {
             pipeline: Arc::clone(&pipeline),
-            udp: udp.clone(),
-            tcp: tcp.as_ref().map(|tcp| Arc::clone(tcp.counters())),
-            tcp_address: tcp.as_ref().map(TcpListener::local_address),
+            sockets: listeners.sockets.clone(),
+            relay,
+            relay_packet_bytes_max: config.statsd.relay.packet_bytes_max,
             web_addresses: web_addresses(&web, &config.web.telemetry_path),
             web: Arc::clone(web.counters()),
             web_settings: Arc::clone(web.settings()),
@@ -134,16 +140,18 @@ impl App {
 
         let drainer = Drainer::start(Arc::clone(&pipeline), config.promotion.interval)
             .context("starting the drain thread")?;
-        let reader = match &udp {
-            Some(udp) => Some(udp.start(Arc::clone(&daemon) as _).context("starting the UDP reader")?),
-            None => None,
-        };
+        let intake: Arc<dyn Intake> = Arc::clone(&daemon) as _;
+        let readers = listeners.sockets.start(&intake).context("starting a reader thread")?;
         daemon.open_doors(config, interfaces.as_ref().map(|receiver| receiver.borrow().clone()))?;
         let logger = daemon.start_kernel_log();
         let follower = interfaces.map(|receiver| tokio::spawn(follow(Arc::clone(&daemon), receiver)));
 
         let (stop_streams, stop) = shutdown::channel();
-        let tcp = tcp.map(|tcp| tokio::spawn(tcp.serve(Arc::clone(&daemon) as _, stop)));
+        let (streams, socket_files) = listeners.into_parts();
+        let streams: Vec<_> = streams
+            .into_iter()
+            .map(|stream| tokio::spawn(stream.serve(Arc::clone(&intake), stop.clone())))
+            .collect();
         let (stop_web, stop) = shutdown::channel();
         let site = SiteOptions {
             telemetry_path: config.web.telemetry_path.clone(),
@@ -152,13 +160,18 @@ impl App {
         let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, site, stop));
         daemon.ready.store(true, Ordering::Relaxed);
         report(&daemon.status(), config.log.format);
+        let service_manager = ServiceManager::from_environment();
+        service_manager.ready();
 
         let signal = tokio::select! {
             signal = signals => signal,
             () = daemon.quit.notified() => "/-/quit",
         };
         info!(signal, "stopping");
+        service_manager.stopping();
         daemon.ready.store(false, Ordering::Relaxed);
+        // From here on a Unix sender finds nobody, rather than a queue that nobody reads.
+        drop(socket_files);
         stop_streams.stop();
         if let Some(follower) = follower {
             follower.abort();
@@ -166,11 +179,14 @@ impl App {
         if let Some(logger) = logger {
             logger.abort();
         }
-        if let Some(tcp) = tcp {
-            tcp.await.context("serving TCP")?;
+        for stream in streams {
+            stream.await.context("serving streams")?;
         }
-        drop(reader);
+        drop(readers);
         daemon.drain_a_last_time();
+        if let Some(senders) = relay_senders {
+            senders.finish();
+        }
         drainer.stop();
         stop_web.stop();
         web.await.context("serving HTTP")?;
@@ -185,8 +201,9 @@ fn web_addresses(web: &WebServer, telemetry_path: &str) -> String {
     [addresses.join(", "), web.settings().summary()].concat()
 }
 
-fn pipeline_options(config: &Config) -> PipelineOptions {
-    let promote = config.promotion.lines_per_second_min;
+fn pipeline_options(config: &Config, relay: Option<Arc<Relay>>) -> PipelineOptions {
+    // What a slot counts has no bytes that could be relayed, so nothing may get one.
+    let promote = if relay.is_some() { f64::INFINITY } else { config.promotion.lines_per_second_min };
     PipelineOptions {
         dialects: Dialects {
             dogstatsd: config.dialects.dogstatsd,
@@ -205,6 +222,7 @@ fn pipeline_options(config: &Config) -> PipelineOptions {
             demote_lines_per_second: promote / 10.0,
             ..PromotionOptions::default()
         },
+        relay,
     }
 }
 
@@ -305,9 +323,9 @@ fn log_changes(changes: &[Change]) {
 /// The running daemon, as its listeners and its pages see it.
 struct Daemon {
     pipeline: Arc<Pipeline>,
-    udp: Option<Arc<UdpListener>>,
-    tcp: Option<Arc<TcpCounters>>,
-    tcp_address: Option<SocketAddr>,
+    sockets: Sockets,
+    relay: Option<Arc<Relay>>,
+    relay_packet_bytes_max: Option<usize>,
     web_addresses: String,
     web: Arc<web::Counters>,
     web_settings: Arc<LiveSettings>,
@@ -328,17 +346,14 @@ impl Daemon {
         let mut doors = self.doors.lock();
         let Some(doors) = doors.as_mut() else { return Ok(()) };
         let required = config.ebpf.mode == EbpfMode::Required;
-        if let Some(udp) = &self.udp {
+        for (socket, address) in self.sockets.udp() {
             // Ring and socket deliver side by side from here on, so a gauge needs to know when its
             // datagram came, not when it was read.
-            if let Err(error) = udp.stamp() {
+            if let Err(error) = socket.stamp() {
                 warn!(%error, "the kernel does not stamp datagrams; a gauge may take an older value under pressure");
             }
-            let opened = config
-                .ebpf
-                .doors
-                .socket_filter
-                .then(|| doors.open_socket_filter(udp.as_ref(), udp.local_address()));
+            let opened =
+                config.ebpf.doors.socket_filter.then(|| doors.open_socket_filter(socket.as_ref(), address));
             match opened.transpose() {
                 Ok(None) => info!("socket filter not attached: --ebpf.doors leaves it out"),
                 Ok(Some(())) => self.socket_filter_open.store(true, Ordering::Relaxed),
@@ -405,9 +420,7 @@ impl Daemon {
     /// Takes everything that has arrived before now.
     fn drain(&self) {
         self.pipeline.drain_rings();
-        if let Some(udp) = &self.udp {
-            udp.drain(self);
-        }
+        self.sockets.drain(self);
         self.pipeline.drain_slots();
     }
 
@@ -418,7 +431,7 @@ impl Daemon {
             .as_ref()
             .map(|doors| (doors.attached().map(str::to_owned).collect(), doors.listen_refused))
             .unwrap_or_default();
-        let sockets = self.sockets();
+        let sockets = self.sockets.reading();
         let malformed_records = self.pipeline.malformed_records();
         let tables = self.pipeline.tables();
         self.pipeline.look(|core| {
@@ -442,30 +455,13 @@ impl Daemon {
                 },
                 kernel,
                 sockets,
+                relay: self.relay.as_deref().map_or(&[], Relay::targets),
                 scrapes: self.scrapes.load(Ordering::Relaxed),
                 malformed_records,
                 start_time_seconds: self.start_time_seconds,
                 web: self.web.reading(&self.web_settings),
             })
         })
-    }
-
-    fn sockets(&self) -> SocketReading {
-        let mut reading = SocketReading::default();
-        if let Some(udp) = &self.udp {
-            reading.udp_read_errors = udp.counters().read_errors.load(Ordering::Relaxed);
-            reading.udp_socket_drops = udp.kernel_drops().map_or(0, u64::from);
-            reading.udp_receive_buffer_bytes = udp.receive_buffer_bytes() as u64;
-        }
-        if let Some(tcp) = &self.tcp {
-            reading.tcp_connections = tcp.connections.load(Ordering::Relaxed);
-            reading.tcp_connection_errors = tcp.connection_errors.load(Ordering::Relaxed);
-            reading.tcp_too_long_lines = tcp.too_long_lines.load(Ordering::Relaxed);
-            reading.tcp_connections_refused = tcp.connections_refused.load(Ordering::Relaxed);
-            reading.tcp_accept_errors = tcp.accept_errors.load(Ordering::Relaxed);
-            reading.tcp_lines_cut_by_shutdown = tcp.lines_cut_by_shutdown.load(Ordering::Relaxed);
-        }
-        reading
     }
 
     /// No sender may make a family of ours, or a scrape would show it twice.
@@ -517,21 +513,19 @@ impl Pages for Daemon {
         let row = |feature: &str, on: bool, why: String| {
             (feature.to_owned(), if on { "on" } else { "off" }.to_owned(), why)
         };
-        let off = |flag: &str| format!("--{flag}=\"\"");
-        let mut rows = vec![
-            match &self.udp {
-                Some(udp) => {
-                    let buffer = udp.receive_buffer_bytes() >> 10;
-                    row("udp", true, format!("{}, receive buffer {buffer} KiB", udp.local_address()))
-                }
-                None => row("udp", false, off("statsd.listen-udp")),
-            },
-            match self.tcp_address {
-                Some(address) => row("tcp", true, address.to_string()),
-                None => row("tcp", false, off("statsd.listen-tcp")),
-            },
-            row("http", true, self.web_addresses.clone()),
-        ];
+        let mut rows = self.sockets.rows();
+        rows.push(row("http", true, self.web_addresses.clone()));
+        if let Some(relay) = &self.relay {
+            let packets = match self.relay_packet_bytes_max {
+                Some(bytes) => format!("packets of {bytes} bytes at most"),
+                None => "each line alone".to_owned(),
+            };
+            for target in relay.targets() {
+                rows.push(row("relay", true, format!("{}, {packets}", target.name)));
+            }
+            let why = "a relay needs every line whole, so the kernel counts none (--statsd.relay.address)";
+            rows.push(row("promotion", false, why.to_owned()));
+        }
         let doors = self.doors.lock();
         let Some(doors) = doors.as_ref() else {
             rows.push(row("socket filter", false, self.shut_because.clone()));

@@ -27,4 +27,21 @@ pub enum Transport {
     Udp,
     Tcp,
     Unixgram,
+    /// A Unix stream socket.
+    Unix,
+}
+
+impl Transport {
+    /// Label value of `rotameter_received_datagrams_total`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "ring_xdp",
+            Self::SocketFilter => "ring_socket_filter",
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Unixgram => "unixgram",
+            Self::Unix => "unix",
+        }
+    }
 }

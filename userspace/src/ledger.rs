@@ -79,8 +79,14 @@ pub struct Ledger {
 }
 
 /// The transports in the order of their counters.
-pub const TRANSPORTS: [Transport; 5] =
-    [Transport::Xdp, Transport::SocketFilter, Transport::Udp, Transport::Tcp, Transport::Unixgram];
+pub const TRANSPORTS: [Transport; 6] = [
+    Transport::Xdp,
+    Transport::SocketFilter,
+    Transport::Udp,
+    Transport::Tcp,
+    Transport::Unixgram,
+    Transport::Unix,
+];
 
 /// Family names that the conflict counter tells apart; a sender must not fill our memory with them.
 const CONFLICT_NAMES_MAX: usize = 200;
@@ -206,6 +212,7 @@ fn index(transport: Transport) -> usize {
         Transport::Udp => 2,
         Transport::Tcp => 3,
         Transport::Unixgram => 4,
+        Transport::Unix => 5,
     }
 }
 

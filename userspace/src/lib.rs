@@ -12,6 +12,8 @@ pub mod listener;
 
 pub mod line;
 
+pub mod relay;
+
 pub mod mapper;
 
 pub mod registry;
@@ -34,5 +36,6 @@ pub mod logging;
 
 pub mod daemon;
 
+pub mod notify;
 pub mod shutdown;
 pub mod startup;

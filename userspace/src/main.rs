@@ -7,6 +7,7 @@ use rotameter::{
     cli::{self, Cli},
     config::Config,
     daemon::App,
+    listener::activation::Inherited,
     logging, shutdown,
 };
 use tracing::info;
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
+    // First of all: it goes by numbers of descriptors that nobody else may have taken.
+    let inherited = Inherited::take()?;
     let config = Config::load(cli).context("loading configuration")?;
     logging::start(config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,7 +45,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         .context("starting the runtime")?;
     runtime.block_on(async {
         let signals = shutdown::signals().context("catching SIGTERM and SIGINT")?;
-        let app = App::build(&config).await?;
+        let app = App::build(&config, inherited).await?;
         let signal = app.serve(&config, signals).await?;
         info!(signal, "stopped");
         Ok(())

@@ -32,6 +32,7 @@ use crate::{
         results::{Matched, ResultCache, ResultCacheType},
     },
     registry::{FamilyKind, Refusal, Registry, RegistryConfig, SeriesId, SeriesRequest, SetOutcome, Stale},
+    relay::Relay,
 };
 
 /// Records that one hold of the lock takes from a ring; about a tenth of a millisecond's work.
@@ -50,6 +51,8 @@ pub struct PipelineOptions {
     /// Lines that the recipe cache remembers.
     pub cached_lines_max: usize,
     pub promotion: PromotionOptions,
+    /// Has every line that comes whole.
+    pub relay: Option<Arc<Relay>>,
 }
 
 impl Default for PipelineOptions {
@@ -61,6 +64,7 @@ impl Default for PipelineOptions {
             result_cache: (ResultCacheType::Lru, 1000),
             cached_lines_max: 131_072,
             promotion: PromotionOptions::default(),
+            relay: None,
         }
     }
 }
@@ -90,6 +94,7 @@ impl Pipeline {
             cache: RecipeCache::new(options.cached_lines_max),
             ledger: Ledger::default(),
             promotion,
+            relay: options.relay,
             mapper: options.mapper,
             results: ResultCache::new(options.result_cache.0, options.result_cache.1),
             captures: Captures::default(),
@@ -289,6 +294,7 @@ pub struct Core {
     pub ledger: Ledger,
     /// `None` with the doors shut.
     pub promotion: Option<Promotion>,
+    relay: Option<Arc<Relay>>,
     pub mapper: Arc<Mapper>,
     pub results: ResultCache,
     /// Scratch space: what the last pattern captured, the family's name, the labels of the rule.
@@ -300,6 +306,9 @@ pub struct Core {
 impl Core {
     fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
         self.ledger.count_datagram(datagram.transport);
+        if let Some(relay) = &self.relay {
+            relay.take(datagram.payload);
+        }
         let mut rest = Some(datagram.payload);
         while let Some(payload) = rest {
             let next = next_line(payload);

@@ -3,6 +3,11 @@
 //! Two name spaces: `statsd_exporter_*`, with the names, types and labels that people already alert
 //! on, and `rotameter_*`, which explains every datagram. `docs/self-metrics.md` has a row for each.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use ingest_ebpf::verdict::{Door, Outcome, Verdict};
 
 use crate::{
@@ -14,6 +19,7 @@ use crate::{
     mapper::MetricType,
     process,
     registry::{FamilyKind, Stats},
+    relay::{RelayCounters, RelayTarget},
 };
 
 /// Everything that the families below are made of, read at one moment.
@@ -27,6 +33,8 @@ pub struct Reading<'a> {
     /// `None` with the doors shut.
     pub kernel: Option<KernelReading<'a>>,
     pub sockets: SocketReading,
+    /// Empty without a relay.
+    pub relay: &'a [Arc<RelayTarget>],
     pub scrapes: u64,
     pub malformed_records: u64,
     pub start_time_seconds: f64,
@@ -62,12 +70,22 @@ pub struct SocketReading {
     /// Datagrams that the kernel dropped at our UDP sockets, what the socket filter consumed included.
     pub udp_socket_drops: u64,
     pub udp_receive_buffer_bytes: u64,
-    pub tcp_connections: u64,
-    pub tcp_connection_errors: u64,
-    pub tcp_too_long_lines: u64,
-    pub tcp_connections_refused: u64,
-    pub tcp_accept_errors: u64,
-    pub tcp_lines_cut_by_shutdown: u64,
+    pub unixgram_read_errors: u64,
+    /// Unix datagrams that were longer than a buffer.
+    pub unixgram_cut: u64,
+    pub tcp: StreamReading,
+    pub unix: StreamReading,
+}
+
+/// What the stream listeners of one kind counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamReading {
+    pub connections: u64,
+    pub connection_errors: u64,
+    pub too_long_lines: u64,
+    pub refused: u64,
+    pub accept_errors: u64,
+    pub lines_cut_by_shutdown: u64,
 }
 
 /// What the web server counted.
@@ -87,7 +105,7 @@ pub struct WebReading {
 }
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-pub const SPARSE_NAMES: [&str; 21] = [
+pub const SPARSE_NAMES: [&str; 25] = [
     "statsd_exporter_config_reloads_total",
     "statsd_metric_mapper_cache_length",
     "statsd_metric_mapper_cache_gets_total",
@@ -109,6 +127,10 @@ pub const SPARSE_NAMES: [&str; 21] = [
     "rotameter_promotions_refused_total",
     "rotameter_slot_lines_total",
     "rotameter_listen_refused_total",
+    "statsd_exporter_relay_packets_total",
+    "statsd_exporter_relay_lines_relayed_total",
+    "statsd_exporter_relay_long_lines_total",
+    "rotameter_relay_lines_dropped_total",
 ];
 
 /// The families, each with its samples.
@@ -118,6 +140,7 @@ pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     statsd_exporter(reading, &mut out);
     mapping(reading, &mut out);
     datagrams(reading, &mut out);
+    relay(reading.relay, &mut out);
     events(reading, &mut out);
     kernel(reading, &mut out);
     web(&reading.web, &mut out);
@@ -202,17 +225,17 @@ fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
     out.counter(
         "statsd_exporter_tcp_connections_total",
         "The total number of TCP connections handled.",
-        reading.sockets.tcp_connections,
+        reading.sockets.tcp.connections,
     );
     out.counter(
         "statsd_exporter_tcp_connection_errors_total",
         "The number of errors encountered reading from TCP.",
-        reading.sockets.tcp_connection_errors,
+        reading.sockets.tcp.connection_errors,
     );
     out.counter(
         "statsd_exporter_tcp_too_long_lines_total",
         "The number of lines discarded due to being too long.",
-        reading.sockets.tcp_too_long_lines,
+        reading.sockets.tcp.too_long_lines,
     );
     let empty = reading.kernel.as_ref().map_or(0, |kernel| kernel.counters.empty_lines());
     out.counter(
@@ -345,16 +368,8 @@ fn datagrams(reading: &Reading<'_>, out: &mut Families) {
             false,
         );
     }
-    let received = TRANSPORTS.map(|transport| {
-        let name = match transport {
-            Transport::Xdp => "ring_xdp",
-            Transport::SocketFilter => "ring_socket_filter",
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Unixgram => "unixgram",
-        };
-        (label("transport", name), reading.ledger.datagrams(transport))
-    });
+    let received = TRANSPORTS
+        .map(|transport| (label("transport", transport.name()), reading.ledger.datagrams(transport)));
     out.labelled(
         "rotameter_received_datagrams_total",
         "Datagrams that came whole to userspace, by transport.",
@@ -385,20 +400,110 @@ fn datagrams(reading: &Reading<'_>, out: &mut Families) {
         "rotameter_tcp_connections_refused_total",
         "TCP connections that were closed at once, by reason.",
         vec![
-            (label("reason", "accept_error"), reading.sockets.tcp_accept_errors),
-            (label("reason", "too_many"), reading.sockets.tcp_connections_refused),
+            (label("reason", "accept_error"), reading.sockets.tcp.accept_errors),
+            (label("reason", "too_many"), reading.sockets.tcp.refused),
         ],
         false,
     );
     out.counter(
         "rotameter_tcp_lines_cut_total",
         "Half lines that the shutdown cut off TCP connections.",
-        reading.sockets.tcp_lines_cut_by_shutdown,
+        reading.sockets.tcp.lines_cut_by_shutdown,
     );
+    unix_sockets(&reading.sockets, out);
     out.counter(
         "rotameter_malformed_ring_records_total",
         "Ring records that are not of our layout. Always 0.",
         reading.malformed_records,
+    );
+}
+
+fn unix_sockets(sockets: &SocketReading, out: &mut Families) {
+    out.counter(
+        "rotameter_unixgram_read_errors_total",
+        "Reads of a Unix datagram socket that failed; the reader goes on.",
+        sockets.unixgram_read_errors,
+    );
+    out.counter(
+        "rotameter_unixgram_datagrams_cut_total",
+        "Unix datagrams of more than 65536 bytes; the lines that fit count.",
+        sockets.unixgram_cut,
+    );
+    let unix = &sockets.unix;
+    out.counter(
+        "rotameter_unix_connections_total",
+        "Connections to the Unix stream socket.",
+        unix.connections,
+    );
+    out.counter(
+        "rotameter_unix_connection_errors_total",
+        "Connections to the Unix stream socket that ended by a read error.",
+        unix.connection_errors,
+    );
+    out.counter(
+        "rotameter_unix_too_long_lines_total",
+        "Lines over the Unix stream socket that were too long, and skipped.",
+        unix.too_long_lines,
+    );
+    out.labelled(
+        "rotameter_unix_connections_refused_total",
+        "Connections to the Unix stream socket that were closed at once, by reason.",
+        vec![
+            (label("reason", "accept_error"), unix.accept_errors),
+            (label("reason", "too_many"), unix.refused),
+        ],
+        false,
+    );
+    out.counter(
+        "rotameter_unix_lines_cut_total",
+        "Half lines that the shutdown cut off connections to the Unix stream socket.",
+        unix.lines_cut_by_shutdown,
+    );
+}
+
+/// What was relayed. Without a relay there is none of these, as in statsd_exporter.
+fn relay(targets: &[Arc<RelayTarget>], out: &mut Families) {
+    let by_target = |count: fn(&RelayCounters) -> &AtomicU64| {
+        let samples = targets
+            .iter()
+            .map(|target| (label("target", &target.name), count(&target.counters).load(Ordering::Relaxed)));
+        sorted(samples.collect())
+    };
+    out.labelled(
+        "statsd_exporter_relay_packets_total",
+        "The number of StatsD packets relayed.",
+        by_target(|counters| &counters.packets),
+        false,
+    );
+    out.labelled(
+        "statsd_exporter_relay_lines_relayed_total",
+        "The number of lines that were buffered to be relayed.",
+        by_target(|counters| &counters.lines),
+        false,
+    );
+    out.labelled(
+        "statsd_exporter_relay_long_lines_total",
+        "The number of lines that were too long to relay.",
+        by_target(|counters| &counters.long_lines),
+        false,
+    );
+    let mut dropped = Vec::new();
+    for target in targets {
+        let counters = &target.counters;
+        for (reason, count) in [
+            ("queue_full", &counters.queue_full),
+            ("refused", &counters.refused),
+            ("send_failed", &counters.send_failed),
+        ] {
+            let labels = format!("{},{}", label("reason", reason), label("target", &target.name));
+            dropped.push((labels, count.load(Ordering::Relaxed)));
+        }
+    }
+    out.labelled(
+        "rotameter_relay_lines_dropped_total",
+        "Lines that were to be relayed and given up, by reason.",
+        sorted(dropped),
+        false,
     );
 }
 

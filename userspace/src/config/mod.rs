@@ -2,13 +2,17 @@
 
 pub mod address;
 pub mod cidr;
+pub mod statsd;
 pub mod units;
+pub mod unix;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::HostPort;
 pub use cidr::Cidr;
+pub use statsd::{Relay, SocketMode, Statsd};
+pub use unix::UnixAddress;
 
 use crate::cli::Cli;
 use crate::kernel::interfaces::InterfaceGlob;
@@ -24,8 +28,6 @@ const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 const SLOTS_MAX: u32 = 1 << 20;
 /// A hundred million series are some 20 GB.
 const SERIES_MAX: std::ops::RangeInclusive<u32> = 1..=100_000_000;
-/// What a socket may keep for us; the kernel doubles it, and counts in 31 bits.
-const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
 /// Of each address family: the kernel compares sources one after the other.
 pub const ALLOW_SOURCES_MAX: usize = ingest_ebpf::layout::ALLOWED_NETWORKS_MAX;
 pub const INTERFACE_GLOBS_MAX: usize = 64;
@@ -42,15 +44,6 @@ pub struct Config {
     pub promotion: Promotion,
     pub registry: RegistryConfig,
     pub log: Log,
-}
-
-/// Where lines come from; at least one listener is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statsd {
-    pub udp: Option<HostPort>,
-    pub tcp: Option<HostPort>,
-    /// `None` lets the listener choose.
-    pub receive_buffer_bytes: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +142,7 @@ impl Config {
     /// The first flag whose value does not do.
     pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
         Ok(Self {
-            statsd: statsd(cli)?,
+            statsd: statsd::load(cli)?,
             web: web(cli)?,
             dialects: Dialects {
                 dogstatsd: !cli.dialects.no_dogstatsd,
@@ -180,29 +173,6 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     parse(value).map_err(|problem| ConfigError { flag, value: value.to_owned(), problem: problem.into() })
-}
-
-fn statsd(cli: &Cli) -> Result<Statsd, ConfigError> {
-    let optional = |text: &str| {
-        if text.is_empty() { Ok(None) } else { text.parse::<HostPort>().map(Some) }
-    };
-    let udp = flag("statsd.listen-udp", &cli.listen_udp, optional)?;
-    let tcp = flag("statsd.listen-tcp", &cli.listen_tcp, optional)?;
-    if udp.is_none() && tcp.is_none() {
-        return flag("statsd.listen-udp", "", |_| {
-            Err("no listener is left, TCP is switched off as well; give one an address, for example :9125")
-        });
-    }
-    let receive_buffer_bytes =
-        flag("statsd.read-buffer", &cli.read_buffer, |text| match units::parse_size(text) {
-            Ok(0) => Ok(None),
-            Ok(bytes) if bytes <= RECEIVE_BUFFER_BYTES_MAX => {
-                u32::try_from(bytes).map(Some).map_err(|_| units::UnitError::TooLarge)
-            }
-            Ok(_) => Err(units::UnitError::TooLarge),
-            Err(error) => Err(error),
-        })?;
-    Ok(Statsd { udp, tcp, receive_buffer_bytes })
 }
 
 fn web(cli: &Cli) -> Result<Web, ConfigError> {
@@ -363,8 +333,8 @@ mod tests {
     #[test]
     fn the_defaults_are_good() {
         let config = load(&[]).unwrap();
-        assert_eq!(config.statsd.udp, Some(":9125".parse().unwrap()));
-        assert_eq!(config.statsd.tcp, config.statsd.udp);
+        assert_eq!(config.statsd.udp, [":9125".parse().unwrap()]);
+        assert_eq!(config.statsd.tcp.as_ref(), config.statsd.udp.first());
         assert_eq!(config.statsd.receive_buffer_bytes, None);
         assert_eq!(config.web.addresses, [":9102".parse().unwrap()]);
         assert_eq!(config.web.telemetry_path, "/metrics");
@@ -373,17 +343,6 @@ mod tests {
         assert_eq!(config.ebpf.mode, EbpfMode::Auto);
         assert!(config.xdp.interfaces.is_empty());
         assert_eq!(config.xdp.allow_sources.len(), ALLOW_SOURCE_DEFAULT.len());
-    }
-
-    #[test]
-    fn an_empty_address_switches_a_listener_off_but_one_must_stay() {
-        let config = load(&["--statsd.listen-udp="]).unwrap();
-        assert!(config.statsd.udp.is_none() && config.statsd.tcp.is_some());
-        check(
-            &["--statsd.listen-udp=", "--statsd.listen-tcp="],
-            "--statsd.listen-udp=\"\": no listener is left, TCP is switched off as well; \
-             give one an address, for example :9125",
-        );
     }
 
     #[test]

@@ -1,13 +1,22 @@
 //! Sockets -> datagrams.
 //!
-//! Every listener reads as much as one call gives, and hands it on as one batch. `udp` reads by
-//! `recvmmsg` on a plain thread; `tcp` lives on the async runtime. Unix datagram sockets
-//! (`unixgram`) and unix streams have their place beside them.
+//! Every listener reads as much as one call gives, and hands it on as one batch. Datagram sockets
+//! (`udp`, `unixgram`) are read by `recvmmsg` on plain threads, one each; streams (`tcp`,
+//! `unix_stream`) live on the async runtime.
+
+pub mod activation;
+pub mod set;
 
 pub mod tcp;
 pub mod udp;
+pub mod unix_stream;
+pub mod unixgram;
 
-mod framing;
+pub mod datagram_socket;
+pub mod framing;
+pub mod stream;
+pub mod unix;
+
 mod receive;
 mod socket;
 
@@ -15,6 +24,10 @@ pub(crate) use socket::bind;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use socket2::SockAddr;
 
 use crate::datagram::Datagram;
 
@@ -26,10 +39,49 @@ pub trait Intake: Send + Sync + 'static {
     fn ingest(&self, batch: &[Datagram<'_>]);
 }
 
+/// Where a socket listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAddress {
+    Inet(SocketAddr),
+    /// Printable: a path, or `@` and an abstract name.
+    Unix(String),
+}
+
+impl LocalAddress {
+    #[must_use]
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    fn of_unix(address: &SockAddr) -> io::Result<Self> {
+        if !address.is_unix() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let name = match (address.as_pathname(), address.as_abstract_namespace()) {
+            (Some(path), _) => path.as_os_str().as_bytes().escape_ascii().to_string(),
+            (None, Some(name)) => format!("@{}", name.escape_ascii()),
+            (None, None) => String::new(),
+        };
+        Ok(Self::Unix(name))
+    }
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A listener that could not be had, and the way out.
 #[derive(Debug)]
 pub struct ListenError {
-    /// `udp`, `tcp` or `http`.
+    /// `udp`, `tcp`, `unixgram`, `unix` or `http`.
     pub transport: &'static str,
     /// The flag that gave the address.
     pub flag: &'static str,
@@ -42,7 +94,21 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { transport, flag, address, error } = self;
         write!(f, "listening on {transport} {address}: ")?;
+        let unix = transport.starts_with("unix");
         match error.kind() {
+            io::ErrorKind::NotFound if unix => {
+                write!(f, "its directory does not exist; make it, or choose another path by --{flag}")
+            }
+            io::ErrorKind::PermissionDenied if unix => {
+                write!(
+                    f,
+                    "permission denied; the daemon needs to write its directory, or choose another path by --{flag}"
+                )
+            }
+            io::ErrorKind::AddrInUse if unix => {
+                write!(f, "another process listens there; stop it, or choose another name by --{flag}")
+            }
+            _ if unix => write!(f, "{error}, or choose another path by --{flag}"),
             io::ErrorKind::AddrInUse => {
                 let (kind, port) = (if *transport == "udp" { 'u' } else { 't' }, port(address));
                 write!(

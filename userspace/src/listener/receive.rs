@@ -1,4 +1,4 @@
-//! UDP socket -> up to 64 datagrams at once, by `recvmmsg`.
+//! Datagram socket -> up to 64 datagrams at once, by `recvmmsg`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// Datagrams per call: enough to make the call cheap, few enough to stay in the cache.
 pub(super) const BATCH: usize = 64;
-/// The largest UDP payload has 65,527 bytes (IPv6 without jumbograms), so nothing is ever cut.
+/// The largest UDP payload has 65,527 bytes (IPv6 without jumbograms), so none is ever cut. A Unix
+/// datagram may be longer, as far as its sender's buffer goes.
 const PAYLOAD_BYTES_MAX: usize = 65_536;
 /// `sockaddr_in6`, the longer one of the two.
 const SOURCE_BYTES: usize = size_of::<libc::sockaddr_in6>();
@@ -29,6 +30,8 @@ struct Lengths {
     payload: usize,
     source: usize,
     control: usize,
+    /// The datagram was longer than the buffer.
+    cut: bool,
 }
 
 /// What the kernel sent along with a datagram.
@@ -99,6 +102,7 @@ impl ReceiveBatch {
                 payload: header.msg_len as usize,
                 source: header.msg_hdr.msg_namelen as usize,
                 control,
+                cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             };
         }
         Ok(received.min(BATCH))
@@ -108,6 +112,11 @@ impl ReceiveBatch {
     pub(super) fn payload(&self, index: usize) -> &[u8] {
         let start = index * PAYLOAD_BYTES_MAX;
         &self.payloads[start..start + self.lengths[index].payload.min(PAYLOAD_BYTES_MAX)]
+    }
+
+    /// Whether the end of that payload is missing.
+    pub(super) fn was_cut(&self, index: usize) -> bool {
+        self.lengths[index].cut
     }
 
     pub(super) fn source(&self, index: usize) -> Option<SocketAddr> {

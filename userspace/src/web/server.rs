@@ -12,7 +12,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use socket2::{SockRef, Type};
+use socket2::{SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -73,6 +73,26 @@ impl WebServer {
             })?;
             listeners.push(listener);
             local_addresses.push(local_address);
+        }
+        Ok(Self {
+            listeners,
+            local_addresses,
+            settings: Arc::new(settings),
+            counters: Arc::new(Counters::default()),
+        })
+    }
+
+    /// Makes a server of sockets that listen already, at least one; needs a runtime around it.
+    ///
+    /// # Errors
+    ///
+    /// One of them is no TCP socket.
+    pub fn adopt(sockets: Vec<Socket>, settings: LiveSettings) -> io::Result<Self> {
+        let (mut listeners, mut local_addresses) = (Vec::new(), Vec::new());
+        for socket in sockets {
+            local_addresses.push(socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?);
+            socket.set_nonblocking(true)?;
+            listeners.push(TcpListener::from_std(socket.into())?);
         }
         Ok(Self {
             listeners,
