@@ -53,9 +53,15 @@ impl Daemon {
 
     /// Starts `command`, which is to become a daemon with `flags`.
     pub(super) fn spawn(namespace: &Arc<Namespace>, mut command: Command, flags: &[&str]) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::spawn_with(namespace, command, flags)
+    }
+
+    /// The same with standard input and output as they are.
+    pub(super) fn spawn_with(namespace: &Arc<Namespace>, mut command: Command, flags: &[&str]) -> Self {
         let log = NamedTempFile::new().expect("room for a log");
         let errors = log.reopen().expect("the log is there");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn();
+        let child = command.stderr(errors).spawn();
         let http_port = flags
             .iter()
             .find_map(|flag| flag.strip_prefix("--web.listen-address=:"))
