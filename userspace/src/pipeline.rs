@@ -172,7 +172,11 @@ impl Pipeline {
         let _demoting = self.demoting.lock();
         let now = Timestamp::now();
         let mut core = self.core.lock();
-        let Some(tables) = &self.tables else { return Ok(()) };
+        let Some(tables) = &self.tables else {
+            // Nobody is promoted, but the next window begins.
+            core.cache.take_window(|_, _, _| {});
+            return Ok(());
+        };
         core.drain_slots(tables, now);
         let seconds = window.as_secs_f64().max(1e-3);
         let candidates = core.candidates(tables.seed, seconds);

@@ -72,11 +72,10 @@ pub fn next_line(payload: &[u8]) -> NextLine<'_> {
     if payload.get(colon) == Some(&b'\n') {
         return without_value(Some(colon));
     }
-    let behind = payload.get(colon + 1..).unwrap_or_default();
-    let bar = scan::first_of(behind, [b'|', b':', b'\n']).map(|at| colon + 1 + at);
-    let Some(bar) = bar else { return without_value(None) };
-    let behind = payload.get(bar..).unwrap_or_default();
-    let end = scan::first_of(behind, [b'\n']).map(|at| bar + at);
+    let Some(bar) = scan::first_from(payload, colon + 1, [b'|', b':', b'\n']) else {
+        return without_value(None);
+    };
+    let end = scan::first_from(payload, bar, [b'\n']);
     if payload.get(bar) != Some(&b'|') {
         return without_value(end);
     }

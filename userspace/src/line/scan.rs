@@ -6,27 +6,28 @@
 const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
 
-/// Index of the first byte of `bytes` that is one of `wanted`.
+/// Index of the first byte of `bytes` from `from` on that is one of `wanted`, none of which is NUL.
 #[inline]
 #[must_use]
-pub fn first_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
+pub fn first_from<const N: usize>(bytes: &[u8], from: usize, wanted: [u8; N]) -> Option<usize> {
+    let (words, rest) = bytes.get(from..)?.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
         let marks = marks(u64::from_le_bytes(*word), wanted);
         if marks != 0 {
-            return Some(at * 8 + first_marked(marks));
+            return Some(from + at * 8 + first_marked(marks));
         }
     }
     if rest.is_empty() {
         return None;
     }
+    let begin = bytes.len() - rest.len();
     match bytes.last_chunk::<8>() {
-        // Overlaps words in which nothing was found.
+        // What lies before the rest is shifted out, and NULs come in.
         Some(word) => {
-            let marks = marks(u64::from_le_bytes(*word), wanted);
-            (marks != 0).then(|| bytes.len() - 8 + first_marked(marks))
+            let marks = marks(u64::from_le_bytes(*word) >> (64 - 8 * rest.len()), wanted);
+            (marks != 0).then(|| begin + first_marked(marks))
         }
-        None => rest.iter().position(|byte| wanted.contains(byte)),
+        None => rest.iter().position(|byte| wanted.contains(byte)).map(|at| begin + at),
     }
 }
 
@@ -56,8 +57,12 @@ mod tests {
             noise in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
         ) {
             for bytes in [bytes, noise] {
-                let expected = bytes.iter().position(|byte| matches!(byte, b':' | b'\n'));
-                proptest::prop_assert_eq!(first_of(&bytes, [b':', b'\n']), expected);
+                for from in 0..=bytes.len() + 1 {
+                    let mut behind = bytes.iter().skip(from);
+                    let expected = behind.position(|byte| matches!(byte, b':' | b'\n'));
+                    let expected = expected.map(|at| from + at);
+                    proptest::prop_assert_eq!(first_from(&bytes, from, [b':', b'\n']), expected);
+                }
             }
         }
     }

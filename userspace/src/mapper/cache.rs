@@ -53,6 +53,8 @@ pub struct Entry {
     pub recipe: Recipe,
     /// Lines since the last [`RecipeCache::take_window`].
     window_lines: u32,
+    /// Its place is among the touched ones.
+    touched: bool,
     /// Used since the clock's hand last came by.
     used: bool,
     /// The kernel counts it: it must not be given up, for its recipe is needed at every drain.
@@ -86,7 +88,7 @@ impl Entry {
 pub struct RecipeCache {
     table: HashTable<EntryIndex>,
     entries: Vec<Entry>,
-    /// Entries with lines in the present window.
+    /// Places with lines in the present window, each once.
     touched: Vec<EntryIndex>,
     hand: usize,
     entries_max: usize,
@@ -142,7 +144,8 @@ impl RecipeCache {
     #[inline]
     pub fn hit(&mut self, index: EntryIndex) -> Option<Recipe> {
         let entry = self.entries.get_mut(index as usize)?;
-        if entry.window_lines == 0 {
+        if !entry.touched {
+            entry.touched = true;
             self.touched.push(index);
         }
         entry.window_lines = entry.window_lines.saturating_add(1);
@@ -158,12 +161,13 @@ impl RecipeCache {
             }
             return;
         }
-        let entry = Entry {
+        let mut entry = Entry {
             hash,
             key: [head, tail].concat().into_boxed_slice(),
             head_bytes: u32::try_from(head.len()).unwrap_or(u32::MAX),
             recipe,
             window_lines: 0,
+            touched: false,
             used: true,
             promoted: false,
             promotable,
@@ -175,6 +179,7 @@ impl RecipeCache {
             let Some(index) = self.give_up_one() else { return };
             // Its lines of the window are lost to promotion; its place in `touched` now stands for
             // the new entry, which is harmless: an entry without lines is skipped.
+            entry.touched = self.entries[index].touched;
             self.entries[index] = entry;
             index
         };
@@ -239,6 +244,7 @@ impl RecipeCache {
     pub fn take_window(&mut self, mut see: impl FnMut(EntryIndex, &Entry, u32)) {
         for index in self.touched.drain(..) {
             if let Some(entry) = self.entries.get_mut(index as usize) {
+                entry.touched = false;
                 let lines = std::mem::take(&mut entry.window_lines);
                 if lines > 0 {
                     see(index, entry, lines);
@@ -304,6 +310,16 @@ mod tests {
         assert_eq!(cache.len(), 8);
         assert_eq!(find(&mut cache, "promoted"), Some(1));
         assert!(cache.evicted > 900);
+    }
+
+    #[test]
+    fn the_list_of_touched_places_is_bounded() {
+        let mut cache = RecipeCache::new(4);
+        for n in 0..1000 {
+            insert(&mut cache, &format!("line{n}"), n);
+            find(&mut cache, &format!("line{n}"));
+        }
+        assert!(cache.touched.len() <= 4);
     }
 
     #[test]

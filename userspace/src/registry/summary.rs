@@ -92,6 +92,7 @@ impl Stream {
 /// Working space shared by all summaries; holds nothing between calls.
 #[derive(Debug, Default)]
 pub(super) struct SummarySpace {
+    keys: Vec<i64>,
     sorted: Vec<f64>,
     merge: MergeSpace,
 }
@@ -188,7 +189,7 @@ impl Summary {
                 ckms.query(wanted.quantile, &plan.quantiles)
             })),
             None => {
-                sort_last(&self.log, head.pending, &mut space.sorted);
+                sort_last(&self.log, head.pending, space);
                 out.extend(plan.quantiles.iter().map(|wanted| nearest_rank(&space.sorted, wanted.quantile)));
             }
         }
@@ -208,7 +209,7 @@ impl Summary {
         for stream in &mut self.streams {
             stream.pending += 1;
             if stream.pending == PENDING_MAX {
-                sort_last(&self.log, stream.pending, &mut space.sorted);
+                sort_last(&self.log, stream.pending, space);
                 let ckms = stream.ckms.get_or_insert_default();
                 ckms.merge(&space.sorted, &plan.quantiles, &mut space.merge);
                 stream.pending = 0;
@@ -262,7 +263,7 @@ impl Summary {
         if head.pending == 0 {
             ckms.settle(&plan.quantiles, &mut space.merge);
         } else {
-            sort_last(&self.log, head.pending, &mut space.sorted);
+            sort_last(&self.log, head.pending, space);
             ckms.merge(&space.sorted, &plan.quantiles, &mut space.merge);
             head.pending = 0;
         }
@@ -276,11 +277,21 @@ impl Summary {
     }
 }
 
-/// Puts the last `count` observations of `log` into `sorted`, ascending.
-fn sort_last(log: &VecDeque<f64>, count: u32, sorted: &mut Vec<f64>) {
-    sorted.clear();
-    sorted.extend(log.iter().skip(log.len().saturating_sub(count as usize)));
-    sorted.sort_unstable_by(f64::total_cmp);
+/// Puts the last `count` observations of `log` into `space.sorted`, ascending.
+fn sort_last(log: &VecDeque<f64>, count: u32, space: &mut SummarySpace) {
+    let last = log.range(log.len().saturating_sub(count as usize)..);
+    let keys = &mut space.keys;
+    keys.clear();
+    keys.extend(last.map(|value| order_key(value.to_bits().cast_signed())));
+    keys.sort_unstable();
+    space.sorted.clear();
+    space.sorted.extend(keys.iter().map(|key| f64::from_bits(order_key(*key).cast_unsigned())));
+}
+
+/// The bits of a float as a number of the same order, or such a number as bits again: integers sort
+/// twice as fast as floats. This is what [`f64::total_cmp`] compares.
+fn order_key(bits: i64) -> i64 {
+    bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
 }
 
 #[expect(
