@@ -6,6 +6,8 @@ pub mod reference;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod dropin;
+#[cfg(test)]
 mod e2e;
 #[cfg(test)]
 mod kernel;
