@@ -183,6 +183,11 @@ impl Reader {
 }
 
 impl Case {
+    /// Whether a datagram over UDP has a part in it.
+    pub(super) fn sends_udp(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Send { transport: Transport::Udp, .. }))
+    }
+
     fn expect(&mut self, expectation: Expectation) {
         match self.steps.last_mut() {
             Some(Step::Scrape(expectations)) => expectations.push(expectation),

@@ -40,6 +40,12 @@ fn doors_shut() {
 #[test]
 #[ignore = "needs CAP_BPF, CAP_PERFMON"]
 fn doors_open() {
+    // A verifier's run for each daemon takes a third of a second, so only where a door may matter: not
+    // for what numbers and tags mean, which no door looks at.
+    let cases: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| case.sends_udp() && !case.name.starts_with("values") && !case.name.starts_with("tags"))
+        .collect();
     let flags = ["--ebpf=required", "--ebpf.doors=socket-filter", "--promotion.interval=100ms"];
-    run::all(&cases(), &flags);
+    run::all(&cases, &flags);
 }
