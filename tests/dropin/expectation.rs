@@ -37,8 +37,11 @@ pub(super) fn problem(text: &str, expectation: &Expectation) -> Option<String> {
 fn near(lines: &[&str], wanted: &str) -> String {
     let name = wanted.trim_start_matches("# TYPE ").trim_start_matches("# HELP ");
     let name = name.split(['{', ' ', '*']).next().unwrap_or_default();
-    let alike: Vec<&str> =
-        lines.iter().copied().filter(|line| !name.is_empty() && line.contains(name)).take(12).collect();
+    let of_name = |line: &&str| {
+        let line = line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ");
+        !name.is_empty() && line.starts_with(name)
+    };
+    let alike: Vec<&str> = lines.iter().copied().filter(of_name).take(12).collect();
     if alike.is_empty() {
         String::new()
     } else {
