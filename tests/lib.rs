@@ -4,6 +4,8 @@ pub mod corpus;
 pub mod reference;
 
 #[cfg(test)]
+mod accounting;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod dropin;
