@@ -4,7 +4,11 @@ pub mod corpus;
 pub mod reference;
 
 #[cfg(test)]
+mod accounting;
+#[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod dropin;
 #[cfg(test)]
 mod e2e;
 #[cfg(test)]

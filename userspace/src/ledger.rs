@@ -190,6 +190,13 @@ impl Ledger {
     /// Both sides of that sum.
     pub fn check(&self) -> Result<(), String> {
         let tally = &self.tally;
+        let fates = tally.empty + tally.notice_events + tally.service_checks + tally.refused_lines();
+        if !tally.lines.checked_sub(fates).is_some_and(|with_samples| with_samples <= tally.samples) {
+            return Err(format!(
+                "lines {} != empty + notices + refused {fates} + at most {} with samples",
+                tally.lines, tally.samples
+            ));
+        }
         let samples = tally.events + tally.vanished + tally.refused_samples();
         if tally.samples != samples {
             return Err(format!("samples {} != events + vanished + refused {samples}", tally.samples));
