@@ -23,15 +23,15 @@ pub(super) fn write_family(out: &mut Vec<u8>, family: FamilyView<'_>) {
 pub(super) fn write_series(out: &mut Vec<u8>, name: &str, series: SeriesView<'_>) {
     let mut samples = Samples { out, name, labels: series.labels, encoded: None };
     match series.reading {
-        Reading::Counter(value) | Reading::Gauge(value) => samples.write("", None, value),
-        Reading::Summary { quantiles, values, sum, count } => {
+        Reading::Counter { value, .. } | Reading::Gauge(value) => samples.write("", None, value),
+        Reading::Summary { quantiles, values, sum, count, .. } => {
             for (wanted, value) in quantiles.iter().zip(values) {
                 samples.write("", Some(("quantile", wanted.quantile)), *value);
             }
             samples.write("_sum", None, sum);
             samples.write("_count", None, as_float(count));
         }
-        Reading::Histogram { bounds, counts, sum } => {
+        Reading::Histogram { bounds, counts, sum, .. } => {
             let mut total = 0_u64;
             for (bound, count) in bounds.iter().copied().chain([f64::INFINITY]).zip(counts) {
                 total = total.saturating_add(*count);
