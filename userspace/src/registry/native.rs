@@ -27,13 +27,14 @@ pub(super) struct NativePlan {
 }
 
 impl NativePlan {
-    /// The finest schema whose factor does not exceed the wanted one; `None` without native buckets.
+    /// The coarsest schema whose factor does not exceed the wanted one, or the finest that there is;
+    /// `None` without native buckets.
     pub(super) fn new(factor: f64, buckets_max: u32) -> Option<Self> {
         // NaN is not above 1 either.
         let wanted = (factor > 1.0).then_some(factor)?;
-        let schema = (SCHEMA_MIN..=SCHEMA_MAX).rev().find(|schema| bucket_factor(*schema) <= wanted);
+        let schema = (SCHEMA_MIN..SCHEMA_MAX).find(|schema| bucket_factor(*schema) <= wanted);
         let buckets_max = if buckets_max == 0 { BUCKETS_MAX } else { buckets_max.min(BUCKETS_MAX) };
-        Some(Self { schema: schema.unwrap_or(SCHEMA_MIN), buckets_max })
+        Some(Self { schema: schema.unwrap_or(SCHEMA_MAX), buckets_max })
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_the_finest_that_the_factor_allows() {
+    fn the_schema_is_the_coarsest_that_keeps_the_factor() {
         check_schema(1.1, Some(3));
         check_schema(1.002, Some(8));
         check_schema(1.000_1, Some(8));
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn too_many_buckets_halve_the_resolution() {
         let plan = NativePlan::new(1.1, 4).unwrap();
-        let values: Vec<(f64, u64)> = (0..5).map(|n| (1.15_f64.powi(n), 1)).collect();
+        let values: Vec<(f64, u64)> = (0..5).map(|n| (1.1_f64.powi(n), 1)).collect();
         let native = observed(plan, &values);
         assert_eq!((native.schema, native.positive.len(), total(&native)), (2, 4, 5));
         // One observation halves once; many at once halve until it is enough.
