@@ -11,8 +11,9 @@ use super::summary::{Quantile, Summary};
 use super::{FamilyKind, LabelsView, NativeBucket, Registry};
 use crate::clock::Timestamp;
 
-/// Names one family; families stay for the life of the process, so it never goes stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names one family; families stay for the life of the process, so it never goes stale. A greater id
+/// came later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FamilyId(u32);
 
 /// Head of a family.
@@ -91,6 +92,18 @@ impl Registry {
             None => std::cmp::Ordering::Greater,
         };
         out.extend(self.family_order.after(&order).take(count).map(FamilyId));
+    }
+
+    /// The id that the next new family will have.
+    #[must_use]
+    pub fn next_family(&self) -> FamilyId {
+        FamilyId(u32::try_from(self.families.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The family called `name`, if that was ever bound to a type.
+    #[must_use]
+    pub fn family_id(&self, name: &str) -> Option<FamilyId> {
+        self.family_named(name).map(FamilyId)
     }
 
     #[must_use]
