@@ -37,6 +37,14 @@ pub struct Cli {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub telemetry_path: String,
 
+    /// Write OpenMetrics for scrapers that prefer it, as Prometheus does, with the times when series
+    /// were made. Counters whose names do not end in _total have no type there. [default: off]
+    #[arg(long = "web.enable-openmetrics", overrides_with = "no_web_enable_openmetrics")]
+    pub web_enable_openmetrics: bool,
+    /// Write text where OpenMetrics is asked for, as statsd_exporter does.
+    #[arg(long = "no-web.enable-openmetrics", overrides_with = "web_enable_openmetrics")]
+    pub no_web_enable_openmetrics: bool,
+
     #[command(flatten)]
     pub dialects: DialectFlags,
 

@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use crate::{
     config::{Cidr, Config, EbpfMode, LogFormat},
     datagram::Datagram,
+    exposition::{Format, Sink},
     kernel::{
         doors::{Change, DoorError, Doors},
         drainer::Drainer,
@@ -156,6 +157,7 @@ impl App {
         let site = SiteOptions {
             telemetry_path: config.web.telemetry_path.clone(),
             lifecycle: config.web.lifecycle,
+            openmetrics: config.web.openmetrics,
         };
         let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, site, stop));
         daemon.ready.store(true, Ordering::Relaxed);
@@ -481,11 +483,11 @@ impl Intake for Daemon {
 }
 
 impl Pages for Daemon {
-    fn exposition(&self, out: &mut Vec<u8>) {
+    fn exposition(&self, format: Format, sink: &mut dyn Sink) {
         self.drain();
         self.scrapes.fetch_add(1, Ordering::Relaxed);
         let own = self.own_families();
-        self.pipeline.write_exposition(own, out);
+        self.pipeline.write_exposition(own, format, sink);
     }
 
     fn promoted_json(&self) -> String {

@@ -14,9 +14,9 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, WallClock},
     datagram::Datagram,
-    exposition::{Cursor, OwnFamily, Progress},
+    exposition::{Cursor, Format, OwnFamily, Progress, Sink},
     kernel::{
         identities::identity_of,
         object::Tables,
@@ -39,6 +39,8 @@ use crate::{
 const RING_BATCH_RECORDS: usize = 512;
 /// Series that one hold of the lock writes into an exposition.
 const EXPOSITION_SLICE_SERIES: usize = 1000;
+/// From this size on a part of an exposition is handed over.
+const EXPOSITION_PART_BYTES: usize = 256 << 10;
 
 /// What the pipeline is built from.
 #[derive(Debug)]
@@ -79,6 +81,7 @@ pub struct Pipeline {
     /// Held from a demotion to its release: a release frees all that was demoted, so none may be added
     /// while another one's grace period is under way. Taken before `core`.
     demoting: Mutex<()>,
+    clock: WallClock,
 }
 
 impl Pipeline {
@@ -106,6 +109,7 @@ impl Pipeline {
             rings: Mutex::new(Rings::new(rings)),
             tables,
             demoting: Mutex::new(()),
+            clock: WallClock::read(),
         }
     }
 
@@ -243,15 +247,19 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Writes the exposition, own families included. The caller drains first.
-    pub fn write_exposition(&self, own: Vec<OwnFamily>, out: &mut Vec<u8>) {
+    /// Writes the exposition, own families included, into `sink`. The caller drains first.
+    pub fn write_exposition(&self, own: Vec<OwnFamily>, format: Format, sink: &mut dyn Sink) {
         let now = Timestamp::now();
-        let mut cursor = Cursor::new(own);
+        let mut cursor = Cursor::new(own, format, self.clock);
+        let mut part = Vec::with_capacity(2 * EXPOSITION_PART_BYTES);
         loop {
             let mut core = self.core.lock();
-            let progress = cursor.write_slice(&mut core.registry, out, EXPOSITION_SLICE_SERIES, now);
+            let progress = cursor.write_slice(&mut core.registry, &mut part, EXPOSITION_SLICE_SERIES, now);
             MutexGuard::unlock_fair(core);
-            if progress == Progress::Done {
+            let done = progress == Progress::Done;
+            let full = done || part.len() >= EXPOSITION_PART_BYTES;
+            let unwanted = full && sink.take(&mut part).is_break();
+            if done || unwanted {
                 break;
             }
         }
@@ -805,7 +813,7 @@ mod tests {
     fn exposition(pipeline: &Pipeline) -> String {
         pipeline.look(|core| core.ledger.check()).expect("the ledger closes");
         let mut out = Vec::new();
-        pipeline.write_exposition(Vec::new(), &mut out);
+        pipeline.write_exposition(Vec::new(), Format::Text, &mut out);
         let text = String::from_utf8(out).expect("an exposition is text");
         text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect()
     }

@@ -55,6 +55,8 @@ pub struct Web {
     /// Whether `/-/reload` and `/-/quit` are served.
     pub lifecycle: bool,
     pub config_file: Option<PathBuf>,
+    /// Whether OpenMetrics is written for who asks for it.
+    pub openmetrics: bool,
 }
 
 /// Tag dialects that the parser reads.
@@ -188,6 +190,7 @@ fn web(cli: &Cli) -> Result<Web, ConfigError> {
         addresses,
         telemetry_path: flag("web.telemetry-path", &cli.telemetry_path, telemetry_path)?,
         lifecycle: cli.web_enable_lifecycle,
+        openmetrics: cli.web_enable_openmetrics,
         config_file: cli.web_config_file.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
     })
 }

@@ -47,7 +47,7 @@ fn resolve_all(registry: &mut Registry, kind: FamilyKind, family: &str, count: u
 }
 
 fn scrape(registry: &mut Registry, out: &mut Vec<u8>, longest: &mut f64) {
-    let mut cursor = Cursor::new(Vec::new());
+    let mut cursor = Cursor::new(Vec::new(), Format::Text, WallClock::at(NOW, 0));
     loop {
         out.clear();
         let started = Instant::now();

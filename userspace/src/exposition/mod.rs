@@ -1,17 +1,43 @@
-//! Registry -> exposition text.
+//! Registry -> exposition.
 //!
 //! Order and progress are decided here, once for all formats; a format writes the head of a family
 //! and one series. A scrape is made of many short steps under the registry's lock, so it never
 //! stops ingestion; each series is shown as it is when its step comes.
 
-pub mod gzip;
-pub mod number;
-pub mod text;
+mod format;
+mod number;
+mod text;
+
+mod openmetrics;
+
+mod fields;
+mod labels;
+mod protobuf;
+
+pub mod compress;
 
 use std::cmp::Ordering;
+use std::ops::ControlFlow;
 
-use crate::clock::Timestamp;
+pub use format::{Encoding, Escaping, Format, OpenMetricsVersion};
+
+use crate::clock::{Timestamp, WallClock};
 use crate::registry::{FamilyId, FamilyKind, FamilyView, Registry, SeriesMark};
+use openmetrics::Names;
+use protobuf::Message;
+
+/// Takes an exposition as it is written, part by part.
+pub trait Sink {
+    /// Takes what `part` holds and leaves it empty. `Break` says that nobody wants the rest.
+    fn take(&mut self, part: &mut Vec<u8>) -> ControlFlow<()>;
+}
+
+impl Sink for Vec<u8> {
+    fn take(&mut self, part: &mut Vec<u8>) -> ControlFlow<()> {
+        self.append(part);
+        ControlFlow::Continue(())
+    }
+}
 
 /// One of the daemon's own metrics, counted before the scrape began.
 #[derive(Clone, Debug)]
@@ -35,6 +61,8 @@ pub enum Progress {
 /// may come and go between two steps.
 #[derive(Debug)]
 pub struct Cursor {
+    format: Format,
+    clock: WallClock,
     /// Descending by name; the next one is at the end.
     own: Vec<OwnFamily>,
     /// The registry's family that was begun last, and whether there may be more of it.
@@ -43,6 +71,10 @@ pub struct Cursor {
     mark: SeriesMark,
     /// The registry's next families, the nearest at the end; known only within one step.
     upcoming: Vec<FamilyId>,
+    /// Names of the own families, ascending, and the families that the registry had when the scrape
+    /// began. OpenMetrics derives names from names, so it must not write a family that came later.
+    own_names: Vec<String>,
+    known_before: Option<FamilyId>,
 }
 
 /// What a family costs beside its series, so that a step over many small families is bounded too.
@@ -53,10 +85,24 @@ const UPCOMING_MAX: usize = 128;
 
 impl Cursor {
     #[must_use]
-    pub fn new(mut own: Vec<OwnFamily>) -> Self {
+    pub fn new(mut own: Vec<OwnFamily>, format: Format, clock: WallClock) -> Self {
         own.retain(|family| !family.samples.is_empty());
         own.sort_by(|a, b| b.name.cmp(&a.name));
-        Self { own, family: None, inside: false, mark: SeriesMark::default(), upcoming: Vec::new() }
+        let own_names = match format {
+            Format::OpenMetrics(_) => own.iter().rev().map(|family| family.name.clone()).collect(),
+            Format::Text | Format::Protobuf(_) => Vec::new(),
+        };
+        Self {
+            format,
+            clock,
+            own,
+            family: None,
+            inside: false,
+            mark: SeriesMark::default(),
+            upcoming: Vec::new(),
+            own_names,
+            known_before: None,
+        }
     }
 
     /// Appends at most about `series_max` series to `out`; own families are written whole. The
@@ -68,12 +114,13 @@ impl Cursor {
         series_max: usize,
         now: Timestamp,
     ) -> Progress {
+        let known_before = *self.known_before.get_or_insert_with(|| registry.next_family());
         // What was known of the registry's families may have changed since the last step.
         self.upcoming.clear();
         let mut left = series_max.max(1);
         while left > 0 {
             if self.inside {
-                left -= self.write_family_part(registry, out, left, now);
+                left = left.saturating_sub(self.write_family_part(registry, out, left, series_max, now));
                 continue;
             }
             if self.upcoming.is_empty() {
@@ -82,7 +129,12 @@ impl Cursor {
             }
             let next = self.upcoming.last().map(|id| registry.family(*id));
             let order = match (self.own.last(), next) {
-                (None, None) => return Progress::Done,
+                (None, None) => {
+                    if matches!(self.format, Format::OpenMetrics(_)) {
+                        out.extend_from_slice(openmetrics::END);
+                    }
+                    return Progress::Done;
+                }
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (Some(own), Some(next)) => own.name.as_str().cmp(next.name),
@@ -92,47 +144,122 @@ impl Cursor {
                 self.mark.reset();
                 // Two families of one name are no valid exposition: our own goes first.
                 self.inside = order.is_gt();
-                if self.inside {
+                match self.format {
                     // A family that is listed has series, so the head never stands alone.
-                    text::write_family(out, next);
+                    Format::Text if self.inside => text::write_family(out, next),
+                    Format::OpenMetrics(_) if self.inside => {
+                        if self.family < Some(known_before) {
+                            openmetrics::write_family(
+                                out,
+                                self.names(registry, next.name, next.kind),
+                                next.help,
+                            );
+                        } else {
+                            self.inside = false;
+                            left = left.saturating_sub(FAMILY_COST);
+                        }
+                    }
+                    // Each part of a family is a message with a head of its own.
+                    _ => {}
                 }
             }
             if order.is_le()
                 && let Some(own) = self.own.pop()
             {
-                write_own(out, &own);
+                self.write_own(registry, out, &own);
                 left = left.saturating_sub(own.samples.len() + FAMILY_COST);
             }
         }
         Progress::More
     }
 
-    /// Writes up to `series_max` series of the present family; returns what that cost.
+    /// Writes up to `left` series of the present family; returns what that cost. A message of
+    /// protobuf gets up to `series_max`, so that only large families are split.
     fn write_family_part(
         &mut self,
         registry: &mut Registry,
         out: &mut Vec<u8>,
+        left: usize,
         series_max: usize,
         now: Timestamp,
     ) -> usize {
         let Some(family) = self.family else { return 0 };
-        let written = registry.visit_series(family, &mut self.mark, series_max, now, |family, series| {
-            text::write_series(out, family.name, series);
-        });
-        self.inside = written == series_max;
+        let (clock, mark) = (self.clock, &mut self.mark);
+        let mut part_max = left.min(series_max);
+        let written = match self.format {
+            Format::Text => registry.visit_series(family, mark, part_max, now, |family, series| {
+                text::write_series(out, family.name, series);
+            }),
+            Format::OpenMetrics(_) => {
+                let FamilyView { name, kind, .. } = registry.family(family);
+                let name = name.to_owned();
+                let names = names(&self.own_names, self.known_before, registry, &name, kind);
+                registry.visit_series(family, mark, part_max, now, |_, series| {
+                    openmetrics::write_series(out, names, series, clock);
+                })
+            }
+            Format::Protobuf(encoding) => {
+                part_max = series_max;
+                let mut written = 0;
+                Message::write(out, encoding, |out| {
+                    out.family(registry.family(family));
+                    written = registry.visit_series(family, mark, part_max, now, |_, series| {
+                        out.series(series, clock);
+                    });
+                    written > 0
+                });
+                written
+            }
+        };
+        self.inside = written == part_max;
         // The end of a family costs one as well, so that each turn of the caller's loop does.
-        if self.inside { written } else { (written + FAMILY_COST).min(series_max) }
+        if self.inside { written } else { written + FAMILY_COST }
+    }
+
+    fn names<'a>(&self, registry: &Registry, name: &'a str, kind: FamilyKind) -> Names<'a> {
+        names(&self.own_names, self.known_before, registry, name, kind)
+    }
+
+    fn write_own(&self, registry: &Registry, out: &mut Vec<u8>, own: &OwnFamily) {
+        let head = FamilyView { name: &own.name, help: &own.help, kind: own.kind };
+        match self.format {
+            Format::Text => {
+                text::write_family(out, head);
+                for (labels, value) in &own.samples {
+                    text::write_encoded_sample(out, &own.name, labels, *value);
+                }
+            }
+            Format::OpenMetrics(_) => {
+                let names = self.names(registry, &own.name, own.kind);
+                openmetrics::write_own(out, names, head, &own.samples, self.clock);
+            }
+            Format::Protobuf(encoding) => Message::write(out, encoding, |out| {
+                out.family(head);
+                for (labels, value) in &own.samples {
+                    out.own_sample(own.kind, labels, *value, self.clock);
+                }
+                true
+            }),
+        }
     }
 }
-
-fn write_own(out: &mut Vec<u8>, own: &OwnFamily) {
-    text::write_family(out, FamilyView { name: &own.name, help: &own.help, kind: own.kind });
-    for (labels, value) in &own.samples {
-        text::write_encoded_sample(out, &own.name, labels, *value);
-    }
+/// How a family is named in OpenMetrics beside the other families of this scrape.
+fn names<'a>(
+    own_names: &[String],
+    known_before: Option<FamilyId>,
+    registry: &Registry,
+    name: &'a str,
+    kind: FamilyKind,
+) -> Names<'a> {
+    Names::new(name, kind, |other| {
+        own_names.binary_search_by(|own| own.as_str().cmp(other)).is_ok()
+            || registry.family_id(other).is_some_and(|id| Some(id) < known_before)
+    })
 }
 
 #[cfg(test)]
 mod figures;
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

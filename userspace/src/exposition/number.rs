@@ -4,7 +4,7 @@
 /// with an exponent where that of the leading digit is below -4 or above 5.
 ///
 /// Source: Go `strconv.FormatFloat(value, 'g', -1, 64)`, and `expfmt`, which prints -0 as 0.
-pub fn write_number(out: &mut Vec<u8>, value: f64) {
+pub(super) fn write_number(out: &mut Vec<u8>, value: f64) {
     // Up to here every integer is its own shortest decimal, so no float printing is needed.
     const INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
     if value.abs() <= INTEGER_MAX && value.trunc() == value {
@@ -50,8 +50,18 @@ pub fn write_number(out: &mut Vec<u8>, value: f64) {
     write_digits(out, strip_zeros(digits), point);
 }
 
+/// Appends `value` as OpenMetrics wants its floats: as [`write_number`], but never without a point
+/// or an exponent, so that it cannot be taken for an integer.
+pub(super) fn write_float(out: &mut Vec<u8>, value: f64) {
+    let start = out.len();
+    write_number(out, value);
+    if value.is_finite() && memchr::memchr2(b'.', b'e', out.get(start..).unwrap_or_default()).is_none() {
+        out.extend_from_slice(b".0");
+    }
+}
+
 /// Appends an integer with the same rules: from a million on it has an exponent.
-pub fn write_integer(out: &mut Vec<u8>, value: i64) {
+pub(super) fn write_integer(out: &mut Vec<u8>, value: i64) {
     let mut buffer = itoa::Buffer::new();
     let printed = buffer.format(value).as_bytes();
     let digits = printed.strip_prefix(b"-").unwrap_or(printed);
@@ -160,6 +170,22 @@ mod tests {
         check(f64::MAX, "1.7976931348623157e+308");
         check(2.5e-7, "2.5e-07");
         check(1.5e300, "1.5e+300");
+    }
+
+    #[test]
+    fn an_openmetrics_float_is_no_integer() {
+        for (value, expected) in [
+            (0.0, "0.0"),
+            (1.0, "1.0"),
+            (-3.0, "-3.0"),
+            (0.5, "0.5"),
+            (1e6, "1e+06"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = b"7".to_vec();
+            write_float(&mut out, value);
+            assert_eq!(out, [b"7", expected.as_bytes()].concat());
+        }
     }
 
     #[test]

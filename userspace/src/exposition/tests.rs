@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::registry::{HistogramOptions, Refusal, RegistryConfig, SeriesId, SeriesRequest, SummaryOptions};
 
-const NOW: Timestamp = Timestamp(1_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_000_000_000);
 
 fn resolve(
     registry: &mut Registry,
@@ -24,8 +24,24 @@ fn resolve(
     registry.resolve(&request, NOW).map(|resolved| resolved.id)
 }
 
+/// A counter or a gauge, by its name.
+pub(super) fn own(name: &str, samples: &[(&str, f64)]) -> OwnFamily {
+    OwnFamily {
+        name: name.to_owned(),
+        help: String::new(),
+        kind: if name.ends_with("_total") { FamilyKind::Counter } else { FamilyKind::Gauge },
+        samples: samples.iter().map(|(labels, value)| ((*labels).to_owned(), *value)).collect(),
+    }
+}
+
 /// One event of each kind with value `value`.
-fn record(registry: &mut Registry, kind: FamilyKind, family: &str, labels: &[(&str, &str)], value: f64) {
+pub(super) fn record(
+    registry: &mut Registry,
+    kind: FamilyKind,
+    family: &str,
+    labels: &[(&str, &str)],
+    value: f64,
+) {
     let Ok(id) = resolve(registry, kind, family, labels, None) else { return };
     match kind {
         FamilyKind::Counter => registry.add(id, value, NOW).unwrap(),
@@ -34,9 +50,22 @@ fn record(registry: &mut Registry, kind: FamilyKind, family: &str, labels: &[(&s
     }
 }
 
-fn written(registry: &mut Registry, own: Vec<OwnFamily>, series_max: usize) -> String {
-    let (mut cursor, mut out) = (Cursor::new(own), Vec::new());
+/// `NOW` is 2020-01-01 00:00:00.25.
+pub(super) const CLOCK: WallClock = WallClock::at(NOW, 1_577_836_800_250_000_000);
+
+pub(super) fn written_as(
+    format: Format,
+    registry: &mut Registry,
+    own: Vec<OwnFamily>,
+    series_max: usize,
+) -> Vec<u8> {
+    let (mut cursor, mut out) = (Cursor::new(own, format, CLOCK), Vec::new());
     while cursor.write_slice(registry, &mut out, series_max, NOW) == Progress::More {}
+    out
+}
+
+fn written(registry: &mut Registry, own: Vec<OwnFamily>, series_max: usize) -> String {
+    let out = written_as(Format::Text, registry, own, series_max);
     String::from_utf8(out).unwrap()
 }
 
@@ -109,12 +138,6 @@ fn own_families_stand_in_order_among_the_others() {
     for family in ["a", "c", "m"] {
         record(&mut registry, C, family, &[], 1.0);
     }
-    let own = |name: &str, samples: &[(&str, f64)]| OwnFamily {
-        name: name.to_owned(),
-        help: String::new(),
-        kind: G,
-        samples: samples.iter().map(|(labels, value)| ((*labels).to_owned(), *value)).collect(),
-    };
     let own = || {
         vec![own("m", &[("", 7.0)]), own("b", &[("k=\"v\"", 1.5)]), own("none", &[]), own("z", &[("", 0.0)])]
     };
@@ -147,7 +170,7 @@ fn what_comes_and_goes_during_a_scrape_leaves_it_valid() {
     for n in 0..3000 {
         resolve(&mut registry, C, &name(n), &[("n", &(n * 7919 % 3001).to_string())], ttl(n)).unwrap();
     }
-    let (mut cursor, mut out, mut now) = (Cursor::new(Vec::new()), Vec::new(), NOW);
+    let (mut cursor, mut out, mut now) = (Cursor::new(Vec::new(), Format::Text, CLOCK), Vec::new(), NOW);
     let mut n = 3000;
     while cursor.write_slice(&mut registry, &mut out, 50, now) == Progress::More {
         now = now.after(Duration::from_secs(1));

@@ -35,7 +35,7 @@ impl Fixture {
             self.registry.visit_series(family, &mut mark, usize::MAX, NOW, |family, series| {
                 let values = series.labels.joined_values().escape_ascii().to_string();
                 let total = match series.reading {
-                    Reading::Counter(value) | Reading::Gauge(value) => value,
+                    Reading::Counter { value, .. } | Reading::Gauge(value) => value,
                     Reading::Summary { count, .. } => count as f64,
                     Reading::Histogram { counts, .. } => counts.iter().sum::<u64>() as f64,
                 };

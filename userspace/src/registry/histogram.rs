@@ -1,6 +1,8 @@
-//! Observations -> counts per classic bucket.
+//! Observations -> counts per bucket.
 
+use super::native::{Native, NativePlan};
 use super::observe::add_repeatedly;
+use crate::clock::Timestamp;
 
 /// How the histograms of one rule are built.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,39 +27,59 @@ impl Default for HistogramOptions {
     }
 }
 
-/// Bounds in order, each once, all below `+Inf`.
-pub(super) fn sorted_bounds(options: &HistogramOptions) -> Vec<f64> {
-    let mut bounds: Vec<f64> =
-        options.buckets.iter().copied().filter(|bound| *bound < f64::INFINITY).collect();
-    bounds.sort_by(f64::total_cmp);
-    bounds.dedup();
-    bounds
+/// Checked options, one for all series of a vector.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct HistogramPlan {
+    /// In order, each once, all below `+Inf`.
+    pub(super) bounds: Vec<f64>,
+    native: Option<NativePlan>,
+}
+
+impl HistogramPlan {
+    pub(super) fn new(options: &HistogramOptions) -> Self {
+        let mut bounds: Vec<f64> =
+            options.buckets.iter().copied().filter(|bound| *bound < f64::INFINITY).collect();
+        bounds.sort_by(f64::total_cmp);
+        bounds.dedup();
+        Self { bounds, native: NativePlan::new(options.native_bucket_factor, options.native_max_buckets) }
+    }
 }
 
 /// The state of one histogram series; the bounds live with its vector.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     pub(super) sum: f64,
+    pub(super) created: Timestamp,
     /// One per bound, and one for `+Inf`; not cumulative.
     pub(super) counts: Box<[u64]>,
+    pub(super) native: Option<Box<Native>>,
 }
 
 impl Histogram {
-    pub(super) fn new(bounds: usize) -> Self {
-        Self { sum: 0.0, counts: vec![0; bounds + 1].into_boxed_slice() }
+    pub(super) fn new(plan: &HistogramPlan, now: Timestamp) -> Self {
+        Self {
+            sum: 0.0,
+            created: now,
+            counts: vec![0; plan.bounds.len() + 1].into_boxed_slice(),
+            native: plan.native.map(|native| Box::new(Native::new(native))),
+        }
     }
 
-    pub(super) fn observe(&mut self, bounds: &[f64], value: f64, times: u64) {
+    pub(super) fn observe(&mut self, plan: &HistogramPlan, value: f64, times: u64) {
         // NaN is below no bound and so goes to `+Inf`.
-        let bucket = bounds.partition_point(|bound| value.is_nan() || *bound < value);
+        let bucket = plan.bounds.partition_point(|bound| value.is_nan() || *bound < value);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count = count.saturating_add(times);
         }
         self.sum = add_repeatedly(self.sum, value, times);
+        if let (Some(native), Some(plan)) = (&mut self.native, plan.native) {
+            native.observe(plan, value, times);
+        }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.counts)
+        let native = self.native.as_ref().map_or(0, |native| native.heap_bytes());
+        size_of::<Self>() + size_of_val(&*self.counts) + native
     }
 }
 
@@ -67,16 +89,16 @@ mod tests {
 
     #[track_caller]
     fn check(value: f64, bucket: usize) {
-        let bounds = sorted_bounds(&HistogramOptions {
+        let plan = HistogramPlan::new(&HistogramOptions {
             buckets: vec![5.0, 1.0, f64::INFINITY, 1.0, f64::NAN],
             ..HistogramOptions::default()
         });
-        assert_eq!(bounds, [1.0, 5.0]);
-        let mut histogram = Histogram::new(bounds.len());
-        histogram.observe(&bounds, value, 3);
+        assert_eq!(plan.bounds, [1.0, 5.0]);
+        let mut histogram = Histogram::new(&plan, Timestamp(7));
+        histogram.observe(&plan, value, 3);
         let mut expected = [0, 0, 0];
         expected[bucket] = 3;
-        assert_eq!(*histogram.counts, expected);
+        assert_eq!((&*histogram.counts, histogram.created), (&expected[..], Timestamp(7)));
     }
 
     #[test]

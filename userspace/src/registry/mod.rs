@@ -12,6 +12,7 @@ mod family;
 mod gauge;
 mod histogram;
 mod labels;
+mod native;
 mod observe;
 mod order;
 mod read;
@@ -30,7 +31,8 @@ pub use family::FamilyKind;
 pub use gauge::SetOutcome;
 pub use histogram::HistogramOptions;
 pub use labels::LabelsView;
-pub use read::{FamilyId, FamilyView, Reading, SeriesMark, SeriesView};
+pub use native::{NativeBucket, ZERO_THRESHOLD};
+pub use read::{FamilyId, FamilyView, NativeView, Reading, SeriesMark, SeriesView};
 pub use refusal::{Refusal, Stale};
 pub use series::SeriesId;
 pub use stats::Stats;
@@ -42,10 +44,10 @@ use counter::Counter;
 use expiry::Deadlines;
 use family::{Family, NO_VECTOR, Vector, intern};
 use gauge::Gauge;
-use histogram::Histogram;
+use histogram::{Histogram, HistogramPlan};
 use labels::JoinedLabels;
 use order::SortedIds;
-use series::{Series, Slots, Value};
+use series::{Created, Series, Slots, Value};
 use summary::{Summary, SummaryPlan, SummarySpace};
 
 /// Bounds of memory.
@@ -133,7 +135,7 @@ pub struct Registry {
     reserved: HashSet<Box<str>, foldhash::fast::RandomState>,
     helps: Vec<Box<str>>,
     summary_plans: Vec<SummaryPlan>,
-    bucket_bounds: Vec<Vec<f64>>,
+    histogram_plans: Vec<HistogramPlan>,
     space: SummarySpace,
     overflow: Overflow,
     joined: JoinedLabels,
@@ -162,7 +164,7 @@ impl Registry {
             reserved,
             helps: Vec::new(),
             summary_plans: Vec::new(),
-            bucket_bounds: Vec::new(),
+            histogram_plans: Vec::new(),
             space: SummarySpace::default(),
             overflow: Overflow::default(),
             joined: JoinedLabels::default(),
@@ -242,7 +244,7 @@ impl Registry {
     #[inline]
     pub fn add(&mut self, id: SeriesId, amount: f64, now: Timestamp) -> Result<(), Stale> {
         let series = self.slots.get_mut(id).ok_or(Stale)?;
-        let Value::Counter(counter) = &mut series.value else { return Err(Stale) };
+        let Value::Counter(counter, _) = &mut series.value else { return Err(Stale) };
         counter.add(amount);
         self.deadlines.touch(series.deadline, now);
         Ok(())
@@ -306,9 +308,12 @@ impl Registry {
                 }
             }
             Value::Histogram(histogram) => {
-                histogram.observe(self.bucket_bounds.get(plan).ok_or(Stale)?, value, times);
+                let plan = self.histogram_plans.get(plan).ok_or(Stale)?;
+                let before = histogram.heap_bytes();
+                histogram.observe(plan, value, times);
+                self.owned_bytes = (self.owned_bytes + histogram.heap_bytes()).saturating_sub(before);
             }
-            Value::Counter(_) | Value::Gauge(_) | Value::Vacant => return Err(Stale),
+            Value::Counter(..) | Value::Gauge(_) | Value::Vacant => return Err(Stale),
         }
         self.deadlines.touch(series.deadline, now);
         Ok(())
@@ -365,9 +370,7 @@ impl Registry {
     fn append_vector(&mut self, family: u32, request: &SeriesRequest<'_>) -> u32 {
         let plan = match request.kind {
             FamilyKind::Summary => intern(&mut self.summary_plans, SummaryPlan::new(request.summary)),
-            FamilyKind::Histogram => {
-                intern(&mut self.bucket_bounds, histogram::sorted_bounds(request.histogram))
-            }
+            FamilyKind::Histogram => intern(&mut self.histogram_plans, HistogramPlan::new(request.histogram)),
             FamilyKind::Counter | FamilyKind::Gauge => 0,
         };
         let hash = self.vector_hash(request);
@@ -422,13 +425,13 @@ impl Registry {
     fn append_series(&mut self, vector: u32, request: &SeriesRequest<'_>, now: Timestamp) -> SeriesId {
         let Vector { family, plan, .. } = self.vectors[vector as usize];
         let value = match request.kind {
-            FamilyKind::Counter => Value::Counter(Counter::default()),
+            FamilyKind::Counter => Value::Counter(Counter::default(), Created::at(now)),
             FamilyKind::Gauge => Value::Gauge(Gauge::default()),
             FamilyKind::Summary => {
                 Value::Summary(Box::new(Summary::new(&self.summary_plans[plan as usize], now)))
             }
             FamilyKind::Histogram => {
-                Value::Histogram(Box::new(Histogram::new(self.bucket_bounds[plan as usize].len())))
+                Value::Histogram(Box::new(Histogram::new(&self.histogram_plans[plan as usize], now)))
             }
         };
         let hash = self.series_hash(vector);
@@ -521,7 +524,7 @@ fn owned_bytes(series: &Series) -> usize {
     let value = match &series.value {
         Value::Summary(summary) => summary.heap_bytes(),
         Value::Histogram(histogram) => histogram.heap_bytes(),
-        Value::Counter(_) | Value::Gauge(_) | Value::Vacant => 0,
+        Value::Counter(..) | Value::Gauge(_) | Value::Vacant => 0,
     };
     series.key.len() + value
 }

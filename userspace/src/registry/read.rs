@@ -7,12 +7,13 @@ use smallvec::SmallVec;
 
 use super::histogram::Histogram;
 use super::series::{Series, Value};
-use super::summary::Quantile;
-use super::{FamilyKind, LabelsView, Registry};
+use super::summary::{Quantile, Summary};
+use super::{FamilyKind, LabelsView, NativeBucket, Registry};
 use crate::clock::Timestamp;
 
-/// Names one family; families stay for the life of the process, so it never goes stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names one family; families stay for the life of the process, so it never goes stale. A greater id
+/// came later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FamilyId(u32);
 
 /// Head of a family.
@@ -26,7 +27,10 @@ pub struct FamilyView<'a> {
 /// The value of one series at the time of reading.
 #[derive(Clone, Copy, Debug)]
 pub enum Reading<'a> {
-    Counter(f64),
+    Counter {
+        value: f64,
+        created: Timestamp,
+    },
     Gauge(f64),
     /// `values` has one entry per quantile; NaN if the window is empty.
     Summary {
@@ -34,13 +38,26 @@ pub enum Reading<'a> {
         values: &'a [f64],
         sum: f64,
         count: u64,
+        created: Timestamp,
     },
     /// `counts` has one entry per bound and one for `+Inf`; they are not cumulative.
     Histogram {
         bounds: &'a [f64],
         counts: &'a [u64],
         sum: f64,
+        created: Timestamp,
+        native: Option<NativeView<'a>>,
     },
+}
+
+/// The native buckets of a histogram.
+#[derive(Clone, Copy, Debug)]
+pub struct NativeView<'a> {
+    pub schema: i8,
+    pub zero_count: u64,
+    /// Both ascending by index.
+    pub positive: &'a [NativeBucket],
+    pub negative: &'a [NativeBucket],
 }
 
 /// One series.
@@ -75,6 +92,18 @@ impl Registry {
             None => std::cmp::Ordering::Greater,
         };
         out.extend(self.family_order.after(&order).take(count).map(FamilyId));
+    }
+
+    /// The id that the next new family will have.
+    #[must_use]
+    pub fn next_family(&self) -> FamilyId {
+        FamilyId(u32::try_from(self.families.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The family called `name`, if that was ever bound to a type.
+    #[must_use]
+    pub fn family_id(&self, name: &str) -> Option<FamilyId> {
+        self.family_named(name).map(FamilyId)
     }
 
     #[must_use]
@@ -118,7 +147,9 @@ impl Registry {
                 let Some(series) = all.get_mut(id as usize) else { continue };
                 let Some(vector) = self.vectors.get(series.vector as usize) else { continue };
                 let reading = match &mut series.value {
-                    Value::Counter(counter) => Reading::Counter(counter.value()),
+                    Value::Counter(counter, created) => {
+                        Reading::Counter { value: counter.value(), created: created.timestamp() }
+                    }
                     Value::Gauge(gauge) => Reading::Gauge(gauge.value),
                     Value::Summary(summary) => {
                         let Some(plan) = self.summary_plans.get(vector.plan as usize) else { continue };
@@ -126,13 +157,20 @@ impl Registry {
                         let before = summary.heap_bytes();
                         summary.quantiles(plan, &mut self.space, now, &mut values);
                         self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
-                        let (sum, count) = (summary.sum, summary.count);
-                        Reading::Summary { quantiles: &plan.quantiles, values: &values, sum, count }
+                        let Summary { sum, count, created, .. } = **summary;
+                        Reading::Summary { quantiles: &plan.quantiles, values: &values, sum, count, created }
                     }
                     Value::Histogram(histogram) => {
-                        let Some(bounds) = self.bucket_bounds.get(vector.plan as usize) else { continue };
-                        let Histogram { counts, sum } = &**histogram;
-                        Reading::Histogram { bounds, counts, sum: *sum }
+                        let Some(plan) = self.histogram_plans.get(vector.plan as usize) else { continue };
+                        let Histogram { counts, sum, created, native } = &**histogram;
+                        let native = native.as_ref().map(|native| NativeView {
+                            schema: native.schema,
+                            zero_count: native.zero_count,
+                            positive: &native.positive,
+                            negative: &native.negative,
+                        });
+                        let (bounds, sum, created) = (&plan.bounds, *sum, *created);
+                        Reading::Histogram { bounds, counts, sum, created, native }
                     }
                     Value::Vacant => continue,
                 };

@@ -102,6 +102,7 @@ pub(super) struct SummarySpace {
 pub(super) struct Summary {
     pub(super) sum: f64,
     pub(super) count: u64,
+    pub(super) created: Timestamp,
     head_expires: Timestamp,
     /// The last observations, oldest first; as many as the stream with the most pending needs.
     log: VecDeque<f64>,
@@ -114,6 +115,7 @@ impl Summary {
         Self {
             sum: 0.0,
             count: 0,
+            created: now,
             head_expires: Timestamp(now.0.saturating_add(plan.stream_nanos)),
             log: VecDeque::new(),
             streams: vec![Stream { copies: plan.age_buckets, pending: 0, ckms: None }],

@@ -1,10 +1,13 @@
 //! HTTP request -> page.
 
+mod accept;
+mod body;
 mod counters;
 mod credentials;
 mod encoding;
 mod guard;
 mod landing;
+mod quality;
 mod rate_limit;
 mod server;
 mod settings;
@@ -14,9 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
@@ -27,6 +29,9 @@ pub use settings::{Live as LiveSettings, SettingsError, check as check_settings}
 
 use counters::InFlight;
 use guard::Guard;
+
+use crate::exposition::{Format, Sink};
+use body::Body;
 
 const HEALTHY: &str = "/-/healthy";
 /// The same page, where people look for it first. A telemetry path of this name hides it.
@@ -41,8 +46,6 @@ pub(crate) const PAGES: [&str; 5] = [HEALTHY, READY, RELOAD, QUIT, PROMOTED];
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EXPOSITION: HeaderValue =
-    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
 
 /// Expositions written at the same time; one more waits. Two of them already keep two cores busy.
 const WRITING_MAX: usize = 2;
@@ -53,8 +56,8 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What the web server serves.
 pub trait Pages: Send + Sync + 'static {
-    /// Appends the exposition to `out`. Drains ring, slots and sockets first; may block.
-    fn exposition(&self, out: &mut Vec<u8>);
+    /// Writes the exposition into `sink`. Drains ring, slots and sockets first; may block.
+    fn exposition(&self, format: Format, sink: &mut dyn Sink);
     /// The promoted identities with their rates, as JSON. May block.
     fn promoted_json(&self) -> String;
     /// The rows of the start-up table: feature, state, why. May block.
@@ -75,6 +78,8 @@ pub struct SiteOptions {
     pub telemetry_path: String,
     /// Whether `/-/reload` and `/-/quit` are there.
     pub lifecycle: bool,
+    /// Whether OpenMetrics is written for who asks for it.
+    pub openmetrics: bool,
 }
 
 /// Answers requests; shared by all connections.
@@ -82,6 +87,7 @@ struct Site {
     pages: Arc<dyn Pages>,
     telemetry_path: String,
     lifecycle: bool,
+    openmetrics: bool,
     guard: Guard,
     counters: Arc<Counters>,
     /// One reload at a time; others wait outside the threads that write expositions.
@@ -91,7 +97,7 @@ struct Site {
     wait_max: Duration,
 }
 
-type Page = Response<Full<Bytes>>;
+type Page = Response<Body>;
 
 impl Site {
     fn new(
@@ -104,6 +110,7 @@ impl Site {
             pages,
             telemetry_path: options.telemetry_path,
             lifecycle: options.lifecycle,
+            openmetrics: options.openmetrics,
             guard: Guard::new(settings, Arc::clone(&counters)),
             counters,
             reloading: Semaphore::new(1),
@@ -183,9 +190,11 @@ impl Site {
     }
 
     async fn exposition<B>(&self, request: &Request<B>) -> Page {
-        let compressed = encoding::accepts_gzip(
-            request.headers().get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()),
-        );
+        let header = |name| {
+            request.headers().get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok())
+        };
+        let coding = encoding::negotiate(header(ACCEPT_ENCODING));
+        let (format, escaping) = accept::negotiate(header(ACCEPT), self.openmetrics);
         let Some((writing, unsent)) = self.permits().await else {
             return page(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -194,19 +203,20 @@ impl Site {
             );
         };
         let pages = Arc::clone(&self.pages);
-        let written = tokio::task::spawn_blocking(move || {
-            let mut text = Vec::new();
-            pages.exposition(&mut text);
-            let bytes = if compressed { crate::exposition::gzip::gzip(&text) } else { text };
+        let (mut outlet, parts) = body::parts(coding, unsent);
+        tokio::task::spawn_blocking(move || {
+            pages.exposition(format, &mut outlet);
+            outlet.finish();
             drop(writing);
-            Unsent { bytes, _permit: unsent }
         });
         // A panic in there ends this scrape and nothing else.
-        let Ok(unsent) = written.await else { return failed("writing the exposition") };
-        let mut page = page(StatusCode::OK, EXPOSITION, Bytes::from_owner(unsent));
-        page.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        if compressed {
-            page.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let Ok(body) = parts.begin().await else { return failed("writing the exposition") };
+        let mut page = Response::new(body);
+        let content_type = HeaderValue::try_from(format.content_type(escaping)).unwrap_or(TEXT);
+        page.headers_mut().insert(CONTENT_TYPE, content_type);
+        page.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if let Some(coding) = coding.name() {
+            page.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         page
     }
@@ -270,7 +280,7 @@ impl AsRef<[u8]> for Unsent {
 }
 
 fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Page {
-    let mut page = Response::new(Full::new(body.into()));
+    let mut page = Response::new(Body::from(body.into()));
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, content_type);
     page

@@ -1,5 +1,6 @@
 //! Requests over real sockets -> answers.
 
+mod formats;
 mod secured;
 
 use std::io::Read as _;
@@ -21,17 +22,26 @@ struct Stub {
     reloads: AtomicU32,
     quits: AtomicU32,
     panics: AtomicBool,
+    /// Times that [`PART`] comes before everything else.
+    parts: AtomicU32,
     not_ready: AtomicBool,
     at_once: AtomicU32,
     at_once_max: AtomicU32,
 }
 
+const PART: &[u8] = &[b'#'; 100_000];
+
 impl Pages for Stub {
-    fn exposition(&self, out: &mut Vec<u8>) {
+    fn exposition(&self, _format: Format, sink: &mut dyn Sink) {
+        for _ in 0..self.parts.load(Ordering::SeqCst) {
+            if sink.take(&mut PART.to_vec()).is_break() {
+                return;
+            }
+        }
         assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.at_once_max.fetch_max(now, Ordering::SeqCst);
-        out.extend_from_slice(b"# TYPE a counter\na 1\n");
+        let _ = sink.take(&mut b"# TYPE a counter\na 1\n".to_vec());
         std::thread::yield_now();
         self.at_once.fetch_sub(1, Ordering::SeqCst);
     }
@@ -63,7 +73,7 @@ impl Pages for Stub {
 }
 
 fn options(telemetry_path: &str) -> SiteOptions {
-    SiteOptions { telemetry_path: telemetry_path.to_owned(), lifecycle: false }
+    SiteOptions { telemetry_path: telemetry_path.to_owned(), ..SiteOptions::default() }
 }
 
 /// Serves `stub` on a port of its own while the future that `test` gives runs.
