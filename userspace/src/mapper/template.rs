@@ -39,6 +39,8 @@ impl Captures {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Template {
     pieces: Box<[Piece]>,
+    /// References that stand for nothing, as they are written.
+    dangling: Box<[Box<str>]>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +56,11 @@ impl Template {
     /// names no wildcard stands for nothing; `$0` is the whole name, which statsd_exporter does not have.
     pub(super) fn for_glob(text: &str, captures: usize) -> Self {
         let tokens = glob_tokens(text);
-        Self::replaced_one_by_one(text, &tokens, captures)
-            .unwrap_or_else(|| Self::replaced_in_place(text, &tokens, captures))
+        let mut template = Self::replaced_one_by_one(text, &tokens, captures)
+            .unwrap_or_else(|| Self::replaced_in_place(text, &tokens, captures));
+        let dangling = tokens.iter().filter(|token| token.index(captures).is_none());
+        template.dangling = dangling.map(|token| token.text.into()).collect();
+        template
     }
 
     /// As statsd_exporter has it: each reference is replaced wherever its text stands, so `$1` also
@@ -108,7 +113,7 @@ impl Template {
     ///
     /// Source: Go's documentation of `Regexp.Expand`.
     pub(super) fn for_regex(text: &str, group_names: &[Option<Box<str>>]) -> Self {
-        let mut pieces = Vec::new();
+        let (mut pieces, mut dangling) = (Vec::new(), Vec::new());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('$') {
             pieces.push(Piece::Literal(before.into()));
@@ -117,14 +122,17 @@ impl Template {
                 pieces.push(Piece::Literal("$".into()));
                 rest = after;
             } else if let Some((name, after)) = regex_reference(rest) {
-                pieces.extend(group_index(name, group_names).map(Piece::Capture));
+                match group_index(name, group_names) {
+                    Some(index) => pieces.push(Piece::Capture(index)),
+                    None => dangling.push(["$", &rest[..rest.len() - after.len()]].concat().into()),
+                }
                 rest = after;
             } else {
                 pieces.push(Piece::Literal("$".into()));
             }
         }
         pieces.push(Piece::Literal(rest.into()));
-        Self::from_pieces(pieces)
+        Self { dangling: dangling.into_boxed_slice(), ..Self::from_pieces(pieces) }
     }
 
     /// Joins neighbouring texts.
@@ -139,7 +147,7 @@ impl Template {
                 (_, piece) => joined.push(piece),
             }
         }
-        Self { pieces: joined.into_boxed_slice() }
+        Self { pieces: joined.into_boxed_slice(), dangling: Box::default() }
     }
 
     /// Appends the text for `name`, of which `captures` are parts.
@@ -150,6 +158,11 @@ impl Template {
                 Piece::Capture(index) => out.push_str(captures.text(*index, name)),
             }
         }
+    }
+
+    /// References to wildcards or groups that the pattern does not have.
+    pub(super) fn dangling(&self) -> &[Box<str>] {
+        &self.dangling
     }
 
     /// The text, if it is the same for every name.
