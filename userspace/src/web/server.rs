@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -191,7 +191,9 @@ async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site
 }
 
 async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>, mut stop: Stop) {
+    let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
     });
@@ -204,8 +206,16 @@ async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site
         .keep_alive_timeout(HEADER_READ_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    // There is no timeout for the first head, as there is in HTTP/1.
+    let never_asks = async {
+        tokio::time::sleep(HEADER_READ_TIMEOUT).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = never_asks => return,
         () = asked_to_end(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
