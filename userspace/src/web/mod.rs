@@ -5,6 +5,7 @@ mod credentials;
 mod encoding;
 mod guard;
 mod landing;
+mod places;
 mod rate_limit;
 mod server;
 mod settings;
