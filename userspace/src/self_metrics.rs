@@ -790,6 +790,57 @@ mod tests {
         assert_eq!(socket_queue_losses(5, 5), 0);
     }
 
+    /// What a daemon shows that has received nothing.
+    fn at_start() -> Vec<OwnFamily> {
+        families(&Reading {
+            ledger: &Ledger::default(),
+            registry: crate::registry::Registry::new(crate::registry::RegistryConfig::default()).stats(),
+            cached_lines: 0,
+            evicted_lines: 0,
+            mapping: MappingReading { cached_names: Some(0), ..MappingReading::default() },
+            kernel: None,
+            sockets: SocketReading::default(),
+            scrapes: 0,
+            malformed_records: 0,
+            start_time_seconds: 0.0,
+            web: WebReading::default(),
+        })
+    }
+
+    #[test]
+    fn counters_without_labels_begin_at_0_and_those_of_statsd_exporter_with_labels_are_absent() {
+        let families = at_start();
+        let of_statsd_exporter = |family: &&OwnFamily| family.name.starts_with("statsd_exporter_");
+        for family in families.iter().filter(of_statsd_exporter) {
+            let Some(name) = family.name.strip_suffix("_total") else { continue };
+            assert_eq!(family.samples, [(String::new(), 0.0)], "{name}");
+        }
+        let promhttp = families.iter().find(|f| f.name == "promhttp_metric_handler_requests_total");
+        let codes: Vec<&str> =
+            promhttp.iter().flat_map(|f| &f.samples).map(|(labels, _)| labels.as_str()).collect();
+        assert_eq!(codes, ["code=\"200\"", "code=\"500\"", "code=\"503\""]);
+    }
+
+    /// The daemon reserves what it shows at start, and [`SPARSE_NAMES`]. A name of ours that was in
+    /// neither could be taken by a sender before we first show it.
+    #[test]
+    fn every_name_is_reserved() {
+        let source = include_str!("self_metrics.rs");
+        let source = &source[..source.find("#[cfg(test)]").expect("this is a test")];
+        let spaces = ["rotameter_", "statsd_", "process_", "promhttp_"];
+        let is_name = |text: &&str| {
+            spaces.iter().any(|space| text.starts_with(space))
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let names: Vec<&str> = source.split('"').filter(is_name).collect();
+        assert!(names.len() > 60, "the source is not read as it should be: {names:?}");
+        let shown = at_start();
+        for name in names {
+            let reserved = SPARSE_NAMES.contains(&name) || shown.iter().any(|family| family.name == name);
+            assert!(reserved, "{name}");
+        }
+    }
+
     #[test]
     fn a_key_figure_is_the_sum_of_its_family() {
         let mut out = Families(Vec::new());

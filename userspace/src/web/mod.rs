@@ -7,7 +7,11 @@ mod credentials;
 mod encoding;
 mod guard;
 mod landing;
+<<<<<<< HEAD
 mod quality;
+=======
+mod places;
+>>>>>>> web
 mod rate_limit;
 mod server;
 mod settings;

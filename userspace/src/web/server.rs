@@ -5,12 +5,15 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,13 +21,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::places::{Kept, Place, Places};
 use super::stream::accept_tls;
 use super::{Counters, LiveSettings, Pages, Site, SiteOptions};
 use crate::config::HostPort;
 use crate::listener::{self, ListenError};
 use crate::shutdown::Stop;
 
-/// Connections at a time; more wait in the kernel until one of these ends.
+/// Connections at a time; when they are all there, the one that has been idle longest makes room.
 const CONNECTIONS_MAX: usize = 256;
 /// For a request's head, and between two requests of one connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +44,8 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 const FINISH_MAX: Duration = Duration::from_secs(30);
 /// At shutdown, requests under way have this long to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// How soon to look again for an idle connection when there was none.
+const FULL_WAIT: Duration = Duration::from_millis(100);
 const BACKOFF: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -123,20 +129,35 @@ impl WebServer {
         let Self { listeners, local_addresses, settings, counters } = self;
         let site = Arc::new(Site::new(pages, options, settings, counters));
         let mut connections = JoinSet::new();
+        let mut places = Places::default();
         let mut backoff = BACKOFF;
         let mut first = 0;
         loop {
+            let full = connections.len() >= CONNECTIONS_MAX;
+            // One place is always being freed, unless all have requests under way: then that is
+            // tried again.
+            let waits = full && !places.make_room();
             tokio::select! {
                 biased;
                 () = stop.requested() => break,
-                Some(_) = connections.join_next() => {}
-                (at, accepted) = accept(&listeners, first), if connections.len() < CONNECTIONS_MAX => {
+                Some(ended) = connections.join_next_with_id() => {
+                    places.free(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
+                () = tokio::time::sleep(FULL_WAIT), if waits => {}
+                (at, accepted) = accept(&listeners, first), if !full => {
                     // Next time another one is asked first, so that a busy one cannot starve the rest.
                     first = (at + 1) % listeners.len();
                     match accepted {
                         Ok(stream) => {
                             backoff = BACKOFF;
-                            connections.spawn(serve_connection(stream, Arc::clone(&site), stop.clone()));
+                            let place = places.new_place();
+                            let guest = Guest {
+                                site: Arc::clone(&site),
+                                place: Arc::clone(&place),
+                                clock: Arc::clone(places.clock()),
+                            };
+                            let task = connections.spawn(serve_connection(stream, guest, stop.clone()));
+                            places.take(task.id(), place);
                         }
                         Err(error) => {
                             if backoff == BACKOFF {
@@ -170,31 +191,51 @@ async fn accept(listeners: &[TcpListener], first: usize) -> (usize, io::Result<T
     .await
 }
 
-async fn serve_connection(stream: TcpStream, site: Arc<Site>, stop: Stop) {
+/// What a connection is served by.
+#[derive(Clone)]
+struct Guest {
+    site: Arc<Site>,
+    place: Arc<Place>,
+    clock: Arc<AtomicU64>,
+}
+
+impl Guest {
+    async fn answer<B>(self, request: Request<B>) -> Result<Response<Kept<Full<Bytes>>>, Infallible> {
+        let busy = self.place.busy(&self.clock);
+        Ok(self.site.answer(&request).await.map(|body| Kept { body, _busy: busy }))
+    }
+}
+
+async fn serve_connection(stream: TcpStream, guest: Guest, stop: Stop) {
+    let place = Arc::clone(&guest.place);
+    tokio::select! {
+        () = place.must_leave() => {}
+        () = serve_stream(stream, guest, stop) => {}
+    }
+}
+
+async fn serve_stream(stream: TcpStream, guest: Guest, stop: Stop) {
     let socket = SockRef::from(&stream);
     // Without these two options the server works, but waits longer for peers that are gone.
     let _ = socket.set_tcp_user_timeout(Some(SEND_STALL_MAX));
     let _ = socket.set_tcp_nodelay(true);
-    let Some(config) = site.guard.settings().tls.clone() else {
-        return serve_http1(stream, site, stop).await;
+    let Some(config) = guest.site.guard.settings().tls.clone() else {
+        return serve_http1(stream, guest, stop).await;
     };
     match accept_tls(stream, config).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            serve_http2(stream, site, stop).await;
+            serve_http2(stream, guest, stop).await;
         }
-        Ok(stream) => serve_http1(stream, site, stop).await,
+        Ok(stream) => serve_http1(stream, guest, stop).await,
         Err(why) => {
-            site.counters.handshake_errors.fetch_add(1, Ordering::Relaxed);
+            guest.site.counters.handshake_errors.fetch_add(1, Ordering::Relaxed);
             debug!(?why, "a TLS handshake came to nothing");
         }
     }
 }
 
-async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>, mut stop: Stop) {
-    let service = service_fn(|request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(&request).await) }
-    });
+async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Guest, mut stop: Stop) {
+    let service = service_fn(|request| guest.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
@@ -210,10 +251,11 @@ async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site
     let _ = tokio::time::timeout(FINISH_MAX, connection).await;
 }
 
-async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>, mut stop: Stop) {
+async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Guest, mut stop: Stop) {
+    let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(&request).await) }
+        asked.store(true, Ordering::Relaxed);
+        guest.clone().answer(request)
     });
     // What hangs or is gone is noticed by pings; what idles, by the connection's age.
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -224,8 +266,16 @@ async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site
         .keep_alive_timeout(HEADER_READ_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    // There is no timeout for the first head, as there is in HTTP/1.
+    let never_asks = async {
+        tokio::time::sleep(HEADER_READ_TIMEOUT).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = never_asks => return,
         () = asked_to_end(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();

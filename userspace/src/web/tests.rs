@@ -276,3 +276,18 @@ async fn scrapes_are_counted_by_status() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn connections_that_ask_for_nothing_keep_nobody_out() {
+    let stub = Arc::new(Stub::default());
+    with_server(&stub, "/metrics", |address| async move {
+        let mut silent = Vec::new();
+        for _ in 0..400 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer =
+            tokio::time::timeout(Duration::from_secs(10), ask(address, "GET /metrics HTTP/1.1")).await;
+        assert!(answer.expect("there is room at once").0.starts_with("http/1.1 200 "));
+    })
+    .await;
+}
