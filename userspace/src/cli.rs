@@ -49,7 +49,13 @@ pub struct Cli {
     pub telemetry_path: String,
 
     #[command(flatten)]
+    pub mapping: MappingFlags,
+
+    #[command(flatten)]
     pub dialects: DialectFlags,
+
+    #[command(flatten)]
+    pub idle: IdleFlags,
 
     /// Whether to count in the kernel. auto: where kernel and rights allow it, otherwise say why not
     /// and go on; required: end with an error instead; off: load nothing.
@@ -114,6 +120,57 @@ pub struct Cli {
     /// How a log event is written to standard error: logfmt or json.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub log_format: String,
+}
+
+/// What is made of a line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MappingFlags {
+    /// YAML file with the rules that map StatsD names to metrics and labels. Read anew on SIGHUP.
+    #[arg(long = "statsd.mapping-config", value_name = "FILE")]
+    pub file: Option<String>,
+
+    /// Take keys of the mapping file that statsd_exporter 0.30 still knew and its successor refuses
+    /// (timer_type, match_metric_type: timer) for errors. Without it they are warnings.
+    #[arg(long = "statsd.mapping-strict")]
+    pub strict: bool,
+
+    /// Names for which the matching rule is remembered. 0 remembers none, and the three metrics of
+    /// the cache are not there then.
+    #[arg(long = "statsd.cache-size", value_name = "COUNT", default_value = "1000")]
+    pub cache_size: String,
+
+    /// What a full cache gives up: the name that was used longest ago (lru), or any (random).
+    #[arg(long = "statsd.cache-type", value_name = "lru|random", default_value = "lru")]
+    pub cache_type: String,
+
+    /// Write the automaton that matches the globs to this file, as a dot graph of Graphviz.
+    #[arg(long = "debug.dump-fsm", value_name = "FILE")]
+    pub dump_fsm: Option<String>,
+
+    /// Check flags and mapping file, print what is found and end: with 0, or with 1 if the daemon
+    /// would not start. Opens no port.
+    #[arg(long = "check-config")]
+    pub check_config: bool,
+}
+
+/// Flags of `statsd_exporter` for parts that this daemon does not have: checked, then idle.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IdleFlags {
+    /// Idle: there is no queue of events.
+    #[arg(long = "statsd.event-queue-size", value_name = "COUNT", default_value = "10000")]
+    pub event_queue_size: String,
+
+    /// Idle: events reach the registry with the datagram that held them.
+    #[arg(long = "statsd.event-flush-threshold", value_name = "COUNT", default_value = "1000")]
+    pub event_flush_threshold: String,
+
+    /// Idle: events reach the registry with the datagram that held them.
+    #[arg(long = "statsd.event-flush-interval", value_name = "DURATION", default_value = "200ms")]
+    pub event_flush_interval: String,
+
+    /// Idle: datagrams wait in the socket's own queue, see --statsd.read-buffer.
+    #[arg(long = "statsd.udp-packet-queue-size", value_name = "COUNT", default_value = "10000")]
+    pub udp_packet_queue_size: String,
 }
 
 /// Tag dialects, those of `statsd_exporter` on; `--no-...` switches one off, and of several the last

@@ -2,6 +2,8 @@
 
 pub mod address;
 pub mod cidr;
+pub mod idle;
+pub mod mapping;
 pub mod units;
 
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 pub use address::HostPort;
 pub use cidr::Cidr;
+pub use mapping::Mapping;
 
 use crate::cli::Cli;
 use crate::kernel::interfaces::InterfaceGlob;
@@ -36,12 +39,17 @@ const WEB_ADDRESSES_MAX: usize = 16;
 pub struct Config {
     pub statsd: Statsd,
     pub web: Web,
+    pub mapping: Mapping,
     pub dialects: Dialects,
     pub ebpf: Ebpf,
     pub xdp: Xdp,
     pub promotion: Promotion,
     pub registry: RegistryConfig,
     pub log: Log,
+    /// Only check: open no port, and end.
+    pub check_only: bool,
+    /// Flags that were set, and set nothing here.
+    pub idle_flags: Vec<&'static str>,
 }
 
 /// Where lines come from; at least one listener is on.
@@ -151,6 +159,7 @@ impl Config {
         Ok(Self {
             statsd: statsd(cli)?,
             web: web(cli)?,
+            mapping: mapping::load(&cli.mapping)?,
             dialects: Dialects {
                 dogstatsd: !cli.dialects.no_dogstatsd,
                 influxdb: !cli.dialects.no_influxdb,
@@ -166,6 +175,8 @@ impl Config {
             },
             registry: registry(cli)?,
             log: log(cli)?,
+            check_only: cli.mapping.check_config,
+            idle_flags: idle::load(&cli.idle)?,
         })
     }
 }
