@@ -3,7 +3,12 @@
 //! Flags that `statsd_exporter` has keep its names, its defaults and its rules: a usage error ends
 //! with exit code 1, switches take no value and are negated by `--no-...`, nothing is abbreviated.
 
-use clap::Parser;
+mod kingpin;
+mod pages;
+
+use clap::{CommandFactory as _, Parser};
+
+pub use kingpin::UsageError;
 
 /// StatsD in, Prometheus out, with the hottest counters counted inside the Linux kernel.
 ///
@@ -11,6 +16,9 @@ use clap::Parser;
 /// 2m. Addresses are host:port; without a host (:9125) every address of the machine, IPv4 and IPv6.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "rotameter", version, about, long_about)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       \
+    rotameter explain --mapping-config FILE LINE\n       rotameter diff OLD NEW CAPTURE")]
 pub struct Cli {
     /// UDP address to receive StatsD lines on. Empty ("") switches UDP off.
     #[arg(long = "statsd.listen-udp", value_name = "HOST:PORT", default_value = ":9125")]
@@ -214,30 +222,40 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// The usage error, or the text that `--help` and `--version` print. [`finish`] knows which.
-    pub fn from_arguments<I, T>(arguments: I) -> Result<Self, clap::Error>
+    /// The usage error, or the page that `--help` and its like print.
+    pub fn from_arguments<I, T>(arguments: I) -> Result<Self, NoRun>
     where
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        Self::try_parse_from(arguments)
+        let arguments = arguments.into_iter().skip(1).map(Into::into);
+        match kingpin::read(&Self::command(), arguments)? {
+            kingpin::Request::Print(page) => Err(NoRun::Print(pages::page(Self::command(), page))),
+            kingpin::Request::Run(arguments) => {
+                let name = std::iter::once("rotameter".to_owned());
+                Ok(Self::try_parse_from(name.chain(arguments))?)
+            }
+        }
     }
 }
 
-/// Prints what [`Cli::from_arguments`] returned as an error; 0 for help and version, otherwise 1.
-#[must_use]
-pub fn finish(error: &clap::Error) -> u8 {
-    // Nobody is left to tell where standard error is closed.
-    let _ = error.print();
-    // clap would say 2; whoever watches a statsd_exporter knows 1.
-    u8::from(error.use_stderr())
+/// Why a command line does not run the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRun {
+    #[error("a page was asked for")]
+    Print(String),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// What passed the first reading and the table refuses all the same.
+    #[error(transparent)]
+    Table(#[from] clap::Error),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+    fn parse(arguments: &[&str]) -> Result<Cli, NoRun> {
         Cli::from_arguments(std::iter::once(&"rotameter").chain(arguments))
     }
 
@@ -255,22 +273,27 @@ mod tests {
     }
 
     #[test]
-    fn switches_take_no_value_and_the_last_one_counts() {
+    fn switches_take_no_value_and_are_negated() {
         assert!(parse(&["--statsd.parse-librato-tags=true"]).is_err());
-        let cli = parse(&["--statsd.parse-librato-tags", "--no-statsd.parse-librato-tags"]).unwrap();
-        assert!(cli.dialects.no_librato);
-        let cli = parse(&["--no-statsd.parse-librato-tags", "--statsd.parse-librato-tags"]).unwrap();
-        assert!(!cli.dialects.no_librato);
+        assert!(parse(&["--no-statsd.parse-librato-tags"]).unwrap().dialects.no_librato);
+        assert!(!parse(&["--statsd.parse-librato-tags"]).unwrap().dialects.no_librato);
+        assert!(!parse(&["--no-check-config"]).unwrap().mapping.check_config);
     }
 
     #[test]
-    fn usage_errors_end_with_1_and_help_with_0() {
+    fn usage_errors_and_pages_end_it() {
         for bad in ["--statsd.listen", "--unknown", "positional"] {
-            assert!(parse(&[bad]).unwrap_err().use_stderr(), "{bad}");
+            assert!(matches!(parse(&[bad]), Err(NoRun::Usage(_))), "{bad}");
         }
-        assert!(parse(&["--log.level=info", "--log.level=info"]).unwrap_err().use_stderr());
-        assert!(!parse(&["--help"]).unwrap_err().use_stderr());
-        assert!(!parse(&["--version"]).unwrap_err().use_stderr());
+        assert!(matches!(parse(&["--log.level=info", "--log.level=info"]), Err(NoRun::Usage(_))));
+        for page in ["--help", "-h", "--version", "--help-long", "--help-man"] {
+            assert!(matches!(parse(&[page]), Err(NoRun::Print(_))), "{page}");
+        }
+    }
+
+    #[test]
+    fn values_may_begin_with_a_dash_behind_an_equals_sign() {
+        assert_eq!(parse(&["--statsd.cache-size=-1"]).unwrap().mapping.cache_size, "-1");
     }
 
     #[test]

@@ -36,3 +36,5 @@ pub mod daemon;
 
 pub mod shutdown;
 pub mod startup;
+
+pub mod tools;

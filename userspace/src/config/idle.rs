@@ -35,7 +35,6 @@ fn not_negative(text: &str) -> Result<i64, units::UnitError> {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::*;
     use crate::cli::Cli;
 
     fn load(arguments: &[&str]) -> Result<Vec<&'static str>, String> {
