@@ -3,7 +3,12 @@
 //! Flags that `statsd_exporter` has keep its names, its defaults and its rules: a usage error ends
 //! with exit code 1, switches take no value and are negated by `--no-...`, nothing is abbreviated.
 
-use clap::Parser;
+mod kingpin;
+mod pages;
+
+use clap::{CommandFactory as _, Parser};
+
+pub use kingpin::UsageError;
 
 /// StatsD in, Prometheus out, with the hottest counters counted inside the Linux kernel.
 ///
@@ -11,6 +16,9 @@ use clap::Parser;
 /// 2m. Addresses are host:port; without a host (:9125) every address of the machine, IPv4 and IPv6.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "rotameter", version, about, long_about)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       \
+    rotameter explain --mapping-config FILE LINE\n       rotameter diff OLD NEW CAPTURE")]
 pub struct Cli {
     #[command(flatten)]
     pub listeners: ListenerFlags,
@@ -46,7 +54,13 @@ pub struct Cli {
     pub no_web_enable_openmetrics: bool,
 
     #[command(flatten)]
+    pub mapping: MappingFlags,
+
+    #[command(flatten)]
     pub dialects: DialectFlags,
+
+    #[command(flatten)]
+    pub idle: IdleFlags,
 
     /// Whether to count in the kernel. auto: where kernel and rights allow it, otherwise say why not
     /// and go on; required: end with an error instead; off: load nothing.
@@ -155,6 +169,57 @@ pub struct ListenerFlags {
     pub relay_packet_length: String,
 }
 
+/// What is made of a line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MappingFlags {
+    /// YAML file with the rules that map StatsD names to metrics and labels. Read anew on SIGHUP.
+    #[arg(long = "statsd.mapping-config", value_name = "FILE")]
+    pub file: Option<String>,
+
+    /// Take keys of the mapping file that statsd_exporter 0.30 still knew and its successor refuses
+    /// (timer_type, match_metric_type: timer) for errors. Without it they are warnings.
+    #[arg(long = "statsd.mapping-strict")]
+    pub strict: bool,
+
+    /// Names for which the matching rule is remembered. 0 remembers none, and the three metrics of
+    /// the cache are not there then.
+    #[arg(long = "statsd.cache-size", value_name = "COUNT", default_value = "1000")]
+    pub cache_size: String,
+
+    /// What a full cache gives up: the name that was used longest ago (lru), or any (random).
+    #[arg(long = "statsd.cache-type", value_name = "lru|random", default_value = "lru")]
+    pub cache_type: String,
+
+    /// Write the automaton that matches the globs to this file, as a dot graph of Graphviz.
+    #[arg(long = "debug.dump-fsm", value_name = "FILE")]
+    pub dump_fsm: Option<String>,
+
+    /// Check flags and mapping file, print what is found and end: with 0, or with 1 if the daemon
+    /// would not start. Opens no port.
+    #[arg(long = "check-config")]
+    pub check_config: bool,
+}
+
+/// Flags of `statsd_exporter` for parts that this daemon does not have: checked, then idle.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IdleFlags {
+    /// Idle: there is no queue of events.
+    #[arg(long = "statsd.event-queue-size", value_name = "COUNT", default_value = "10000")]
+    pub event_queue_size: String,
+
+    /// Idle: events reach the registry with the datagram that held them.
+    #[arg(long = "statsd.event-flush-threshold", value_name = "COUNT", default_value = "1000")]
+    pub event_flush_threshold: String,
+
+    /// Idle: events reach the registry with the datagram that held them.
+    #[arg(long = "statsd.event-flush-interval", value_name = "DURATION", default_value = "200ms")]
+    pub event_flush_interval: String,
+
+    /// Idle: datagrams wait in the socket's own queue, see --statsd.read-buffer.
+    #[arg(long = "statsd.udp-packet-queue-size", value_name = "COUNT", default_value = "10000")]
+    pub udp_packet_queue_size: String,
+}
+
 /// Tag dialects, those of `statsd_exporter` on; `--no-...` switches one off, and of several the last
 /// counts.
 #[derive(Clone, Debug, clap::Args)]
@@ -196,30 +261,40 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// The usage error, or the text that `--help` and `--version` print. [`finish`] knows which.
-    pub fn from_arguments<I, T>(arguments: I) -> Result<Self, clap::Error>
+    /// The usage error, or the page that `--help` and its like print.
+    pub fn from_arguments<I, T>(arguments: I) -> Result<Self, NoRun>
     where
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        Self::try_parse_from(arguments)
+        let arguments = arguments.into_iter().skip(1).map(Into::into);
+        match kingpin::read(&Self::command(), arguments)? {
+            kingpin::Request::Print(page) => Err(NoRun::Print(pages::page(Self::command(), page))),
+            kingpin::Request::Run(arguments) => {
+                let name = std::iter::once("rotameter".to_owned());
+                Ok(Self::try_parse_from(name.chain(arguments))?)
+            }
+        }
     }
 }
 
-/// Prints what [`Cli::from_arguments`] returned as an error; 0 for help and version, otherwise 1.
-#[must_use]
-pub fn finish(error: &clap::Error) -> u8 {
-    // Nobody is left to tell where standard error is closed.
-    let _ = error.print();
-    // clap would say 2; whoever watches a statsd_exporter knows 1.
-    u8::from(error.use_stderr())
+/// Why a command line does not run the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRun {
+    #[error("a page was asked for")]
+    Print(String),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// What passed the first reading and the table refuses all the same.
+    #[error(transparent)]
+    Table(#[from] clap::Error),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+    fn parse(arguments: &[&str]) -> Result<Cli, NoRun> {
         Cli::from_arguments(std::iter::once(&"rotameter").chain(arguments))
     }
 
@@ -240,22 +315,27 @@ mod tests {
     }
 
     #[test]
-    fn switches_take_no_value_and_the_last_one_counts() {
+    fn switches_take_no_value_and_are_negated() {
         assert!(parse(&["--statsd.parse-librato-tags=true"]).is_err());
-        let cli = parse(&["--statsd.parse-librato-tags", "--no-statsd.parse-librato-tags"]).unwrap();
-        assert!(cli.dialects.no_librato);
-        let cli = parse(&["--no-statsd.parse-librato-tags", "--statsd.parse-librato-tags"]).unwrap();
-        assert!(!cli.dialects.no_librato);
+        assert!(parse(&["--no-statsd.parse-librato-tags"]).unwrap().dialects.no_librato);
+        assert!(!parse(&["--statsd.parse-librato-tags"]).unwrap().dialects.no_librato);
+        assert!(!parse(&["--no-check-config"]).unwrap().mapping.check_config);
     }
 
     #[test]
-    fn usage_errors_end_with_1_and_help_with_0() {
+    fn usage_errors_and_pages_end_it() {
         for bad in ["--statsd.listen", "--unknown", "positional"] {
-            assert!(parse(&[bad]).unwrap_err().use_stderr(), "{bad}");
+            assert!(matches!(parse(&[bad]), Err(NoRun::Usage(_))), "{bad}");
         }
-        assert!(parse(&["--log.level=info", "--log.level=info"]).unwrap_err().use_stderr());
-        assert!(!parse(&["--help"]).unwrap_err().use_stderr());
-        assert!(!parse(&["--version"]).unwrap_err().use_stderr());
+        assert!(matches!(parse(&["--log.level=info", "--log.level=info"]), Err(NoRun::Usage(_))));
+        for page in ["--help", "-h", "--version", "--help-long", "--help-man"] {
+            assert!(matches!(parse(&[page]), Err(NoRun::Print(_))), "{page}");
+        }
+    }
+
+    #[test]
+    fn values_may_begin_with_a_dash_behind_an_equals_sign() {
+        assert_eq!(parse(&["--statsd.cache-size=-1"]).unwrap().mapping.cache_size, "-1");
     }
 
     #[test]

@@ -39,3 +39,5 @@ pub mod daemon;
 pub mod notify;
 pub mod shutdown;
 pub mod startup;
+
+pub mod tools;

@@ -44,8 +44,15 @@ where
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let level = event.metadata().level().as_str().to_ascii_lowercase();
-        out.write_str(&line(self.0, &time, &level, &fields))
+        // Milliseconds are enough: 2026-01-01T00:00:00.000, without what follows.
+        let time = time.get(..23).map_or(time.clone(), |start| format!("{start}Z"));
+        let level = event.metadata().level().as_str();
+        let source = event.metadata().file().zip(event.metadata().line());
+        let source = source.map(|(path, line)| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            format!("{name}:{line}")
+        });
+        out.write_str(&line(self.0, &time, level, source.as_deref(), &fields))
     }
 }
 
@@ -77,9 +84,14 @@ impl Fields {
 }
 
 /// One event as a line, with its `\n`.
-fn line(format: LogFormat, time: &str, level: &str, fields: &Fields) -> String {
-    let pairs = [("time", time), ("level", level), ("msg", fields.message.as_str())];
-    let pairs = pairs.into_iter().chain(fields.others.iter().map(|(name, value)| (*name, value.as_str())));
+///
+/// Keys and levels are those of `statsd_exporter`, which logs by Go's `slog`.
+fn line(format: LogFormat, time: &str, level: &str, source: Option<&str>, fields: &Fields) -> String {
+    let pairs = [("time", Some(time)), ("level", Some(level)), ("source", source)];
+    let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let pairs = pairs
+        .chain([("msg", fields.message.as_str())])
+        .chain(fields.others.iter().map(|(name, value)| (*name, value.as_str())));
     let mut line = String::new();
     match format {
         LogFormat::Logfmt => {
@@ -117,14 +129,14 @@ mod tests {
     fn check(format: LogFormat, expected: &str) {
         let others = vec![("interface", "eth0".to_owned()), ("why", "a \"b\"\n".to_owned())];
         let fields = Fields { message: "XDP attached".to_owned(), others };
-        assert_eq!(line(format, "2026-01-01T00:00:00Z", "info", &fields), expected);
+        assert_eq!(line(format, "2026-01-01T00:00:00.000Z", "INFO", Some("doors.rs:7"), &fields), expected);
     }
 
     #[test]
     fn logfmt_quotes_only_what_needs_it() {
         check(
             LogFormat::Logfmt,
-            "time=2026-01-01T00:00:00Z level=info msg=\"XDP attached\" interface=eth0 why=\"a \\\"b\\\"\\n\"\n",
+            "time=2026-01-01T00:00:00.000Z level=INFO source=doors.rs:7 msg=\"XDP attached\" interface=eth0 why=\"a \\\"b\\\"\\n\"\n",
         );
     }
 
@@ -132,7 +144,7 @@ mod tests {
     fn json_is_one_object_a_line() {
         check(
             LogFormat::Json,
-            "{\"time\":\"2026-01-01T00:00:00Z\",\"level\":\"info\",\"msg\":\"XDP attached\",\
+            "{\"time\":\"2026-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"source\":\"doors.rs:7\",\"msg\":\"XDP attached\",\
              \"interface\":\"eth0\",\"why\":\"a \\\"b\\\"\\n\"}\n",
         );
     }

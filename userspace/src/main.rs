@@ -1,14 +1,14 @@
 //! Flags -> a running daemon -> exit code.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use rotameter::{
-    cli::{self, Cli},
+    cli::{Cli, NoRun},
     config::Config,
     daemon::App,
     listener::activation::Inherited,
-    logging, shutdown,
+    logging, shutdown, tools,
 };
 use tracing::info;
 
@@ -20,15 +20,24 @@ const BLOCKING_THREADS_MAX: usize = 4;
 fn main() -> ExitCode {
     let cli = match Cli::from_arguments(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(cli::finish(&error)),
+        Err(NoRun::Print(page)) => {
+            // Whoever closed standard output, as `| head` does, has read enough.
+            let _ = writeln!(std::io::stdout(), "{}", page.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return failed(&error.into()),
     };
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Exit code 1 for everything, usage included: whoever watches a `statsd_exporter` knows no other.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // Nobody is left to tell where standard error is closed.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
@@ -36,6 +45,12 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let inherited = Inherited::take()?;
     let config = Config::load(cli).context("loading configuration")?;
     logging::start(config.log);
+    if !config.idle_flags.is_empty() {
+        info!(flags = config.idle_flags.join(","), "flags without effect here: there are no such queues");
+    }
+    if config.check_only {
+        return tools::check::flags_and_mapping(&config);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -800,6 +800,7 @@ mod tests {
             mapping: MappingReading { cached_names: Some(0), ..MappingReading::default() },
             kernel: None,
             sockets: SocketReading::default(),
+            relay: &[],
             scrapes: 0,
             malformed_records: 0,
             start_time_seconds: 0.0,

@@ -2,6 +2,8 @@
 
 pub mod address;
 pub mod cidr;
+pub mod idle;
+pub mod mapping;
 pub mod statsd;
 pub mod units;
 pub mod unix;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 pub use address::HostPort;
 pub use cidr::Cidr;
+pub use mapping::Mapping;
 pub use statsd::{Relay, SocketMode, Statsd};
 pub use unix::UnixAddress;
 
@@ -38,12 +41,17 @@ const WEB_ADDRESSES_MAX: usize = 16;
 pub struct Config {
     pub statsd: Statsd,
     pub web: Web,
+    pub mapping: Mapping,
     pub dialects: Dialects,
     pub ebpf: Ebpf,
     pub xdp: Xdp,
     pub promotion: Promotion,
     pub registry: RegistryConfig,
     pub log: Log,
+    /// Only check: open no port, and end.
+    pub check_only: bool,
+    /// Flags that were set, and set nothing here.
+    pub idle_flags: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +154,7 @@ impl Config {
         Ok(Self {
             statsd: statsd::load(cli)?,
             web: web(cli)?,
+            mapping: mapping::load(&cli.mapping)?,
             dialects: Dialects {
                 dogstatsd: !cli.dialects.no_dogstatsd,
                 influxdb: !cli.dialects.no_influxdb,
@@ -161,6 +170,8 @@ impl Config {
             },
             registry: registry(cli)?,
             log: log(cli)?,
+            check_only: cli.mapping.check_config,
+            idle_flags: idle::load(&cli.idle)?,
         })
     }
 }

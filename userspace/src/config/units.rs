@@ -11,6 +11,12 @@ pub enum UnitError {
     Count,
     #[error("not a duration; write a number and a unit (ms, s, m, h), for example 200ms or 1m30s")]
     Duration,
+    #[error("not a number")]
+    Number,
+    #[error("below 0; write 0 or more")]
+    Negative,
+    #[error("write something above 0")]
+    Zero,
     #[error("too large")]
     TooLarge,
 }
@@ -21,6 +27,11 @@ pub enum UnitError {
 ///
 /// [`UnitError::Size`], or [`UnitError::TooLarge`] where 64 bits do not hold it.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
+    // What statsd_exporter takes as well: 1e6.
+    if text.contains(['.', 'e', 'E']) && text.starts_with(|c: char| c.is_ascii_digit()) {
+        let bytes = parse_integer(text).map_err(|_| UnitError::Size)?;
+        return u64::try_from(bytes).map_err(|_| UnitError::Size);
+    }
     let number_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(number_end);
     let shift = match suffix.strip_suffix('B').unwrap_or(suffix) {
@@ -49,20 +60,63 @@ pub fn parse_count(text: &str) -> Result<u32, UnitError> {
     text.parse().map_err(|_| UnitError::TooLarge)
 }
 
+/// A signed number as `statsd_exporter` reads it: as a float whose fraction is cut off, so `1e3` and
+/// `10.7` do.
+///
+/// # Errors
+///
+/// [`UnitError::Number`], or [`UnitError::TooLarge`] where 53 bits do not hold it.
+pub fn parse_integer(text: &str) -> Result<i64, UnitError> {
+    let number: f64 = text.parse().map_err(|_| UnitError::Number)?;
+    if number.is_nan() {
+        return Err(UnitError::Number);
+    }
+    if number.abs() > (1_u64 << 53) as f64 {
+        return Err(UnitError::TooLarge);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "cutting off the fraction is what is meant")]
+    Ok(number as i64)
+}
+
+/// An unsigned number as Go reads literals: `16`, `0x10`, `0b1_0000`, `0o20`, `020`.
+///
+/// # Errors
+///
+/// [`UnitError::Count`], or [`UnitError::TooLarge`] where 64 bits do not hold it.
+pub fn parse_unsigned(text: &str) -> Result<u64, UnitError> {
+    let lower = text.to_ascii_lowercase();
+    let prefixes = [("0x", 16), ("0b", 2), ("0o", 8), ("0_", 8), ("0", 8)];
+    let (digits, radix, prefixed) = prefixes
+        .into_iter()
+        .find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, radix, true)))
+        .filter(|(digits, ..)| !digits.is_empty())
+        .unwrap_or((lower.as_str(), 10, false));
+    // Underscores only behind a prefix, each followed by a digit.
+    let digits = if prefixed && !digits.ends_with('_') && !digits.contains("__") {
+        digits.replace('_', "")
+    } else {
+        digits.to_owned()
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(UnitError::Count);
+    }
+    u64::from_str_radix(&digits, radix).map_err(|_| UnitError::TooLarge)
+}
+
 /// A duration as Go writes it: `200ms`, `1.5s`, `1m30s`. Never negative.
 ///
 /// # Errors
 ///
 /// [`UnitError::Duration`], or [`UnitError::TooLarge`] beyond about 290 years.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    if text == "0" {
+    let mut nanoseconds = 0.0;
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
         return Ok(Duration::ZERO);
     }
-    if text.is_empty() {
+    if rest.is_empty() {
         return Err(UnitError::Duration);
     }
-    let mut nanoseconds = 0.0;
-    let mut rest = text;
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or(UnitError::Duration)?;
         let (number, tail) = rest.split_at(number_end);
@@ -70,7 +124,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         let (unit, tail) = tail.split_at(unit_end);
         let scale = match unit {
             "ns" => 1.0,
-            "us" | "µs" => 1e3,
+            "us" | "µs" | "μs" => 1e3,
             "ms" => 1e6,
             "s" => 1e9,
             "m" => 60e9,
@@ -111,6 +165,44 @@ mod tests {
             assert_eq!(parse_count(bad), Err(UnitError::Count), "{bad}");
         }
         assert_eq!(parse_count("4294967296"), Err(UnitError::TooLarge));
+    }
+
+    #[test]
+    fn sizes_are_floats_where_statsd_exporters_are() {
+        assert_eq!(parse_size("1e6"), Ok(1_000_000));
+        assert_eq!(parse_size("10.7"), Ok(10));
+    }
+
+    #[test]
+    fn signed_numbers_are_floats_cut_off() {
+        for (text, number) in [("1000", 1000), ("1e3", 1000), ("10.7", 10), ("-10.7", -10), ("+5", 5)] {
+            assert_eq!(parse_integer(text), Ok(number), "{text}");
+        }
+        for bad in ["", " 1", "x", "0x10", "nan", "1_000"] {
+            assert_eq!(parse_integer(bad), Err(UnitError::Number), "{bad}");
+        }
+        assert_eq!(parse_integer("inf"), Err(UnitError::TooLarge));
+        assert_eq!(parse_integer("1e300"), Err(UnitError::TooLarge));
+    }
+
+    #[test]
+    fn unsigned_numbers_take_gos_prefixes() {
+        for (text, number) in [
+            ("0", 0),
+            ("16", 16),
+            ("0x10", 16),
+            ("0X1f", 31),
+            ("0b11", 3),
+            ("0o17", 15),
+            ("017", 15),
+            ("0x_1_0", 16),
+        ] {
+            assert_eq!(parse_unsigned(text), Ok(number), "{text}");
+        }
+        for bad in ["", "-1", "+1", "1e3", "1.5", "0x", "08", "1_000", "0x1__0", "0x1_", "_1"] {
+            assert_eq!(parse_unsigned(bad), Err(UnitError::Count), "{bad}");
+        }
+        assert_eq!(parse_unsigned("18446744073709551616"), Err(UnitError::TooLarge));
     }
 
     #[test]

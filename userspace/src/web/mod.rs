@@ -7,11 +7,8 @@ mod credentials;
 mod encoding;
 mod guard;
 mod landing;
-<<<<<<< HEAD
-mod quality;
-=======
 mod places;
->>>>>>> web
+mod quality;
 mod rate_limit;
 mod server;
 mod settings;

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -21,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::body::Body;
 use super::places::{Kept, Place, Places};
 use super::stream::accept_tls;
 use super::{Counters, LiveSettings, Pages, Site, SiteOptions};
@@ -200,7 +199,7 @@ struct Guest {
 }
 
 impl Guest {
-    async fn answer<B>(self, request: Request<B>) -> Result<Response<Kept<Full<Bytes>>>, Infallible> {
+    async fn answer<B>(self, request: Request<B>) -> Result<Response<Kept<Body>>, Infallible> {
         let busy = self.place.busy(&self.clock);
         Ok(self.site.answer(&request).await.map(|body| Kept { body, _busy: busy }))
     }
