@@ -18,5 +18,6 @@ mod order;
 mod overload;
 mod prometheus;
 mod relay;
+mod reload;
 mod replay;
 mod web;

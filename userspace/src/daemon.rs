@@ -13,11 +13,13 @@ use anyhow::Context as _;
 use aya_log::EbpfLogger;
 use ingest_ebpf::layout::{BUCKET_PLACES, NetworkV4, NetworkV6, address_words};
 use parking_lot::Mutex;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{Cidr, Config, EbpfMode, LogFormat},
+    config::{Cidr, Config, EbpfMode, LogFormat, Mapping},
     datagram::Datagram,
     exposition::{Format, Sink},
     kernel::{
@@ -34,12 +36,13 @@ use crate::{
         activation::Inherited,
         set::{Listeners, Sockets},
     },
-    mapper::{Mapper, results::ResultCacheType},
+    mapper::{self, Mapper},
     notify::ServiceManager,
     pipeline::{Pipeline, PipelineOptions},
     relay::{Relay, RelaySenders},
+    reload::{self, MappingFile},
     self_metrics::{self, KernelReading, MappingReading, Reading},
-    shutdown, startup,
+    shutdown, startup, tools,
     web::{self, LiveSettings, Pages, SiteOptions, WebServer},
 };
 
@@ -48,6 +51,9 @@ const CACHED_LINES_MAX: usize = 131_072;
 
 /// Everything that is bound and loaded; nothing is read or served yet.
 pub struct App {
+    mapping: Option<(MappingFile, Arc<Mapper>)>,
+    /// Caught from the beginning, so that an early one does not end the daemon.
+    hangups: Signal,
     listeners: Listeners,
     relay: Option<RelaySenders>,
     web: WebServer,
@@ -73,9 +79,11 @@ impl App {
     ///
     /// # Errors
     ///
-    /// An address cannot be had; a target of the relay has none; or, with `--ebpf=required`, the kernel
+    /// The mapping file does not load; an address cannot be had; a target of the relay has none; or, with `--ebpf=required`, the kernel
     /// side cannot.
     pub async fn build(config: &Config, mut inherited: Inherited) -> anyhow::Result<Self> {
+        let hangups = signal(SignalKind::hangup()).context("catching SIGHUP")?;
+        let mapping = open_mapping(&config.mapping)?;
         let settings = LiveSettings::load(config.web.config_file.as_deref())?;
         let web = std::mem::take(&mut inherited.web);
         let listeners = Listeners::bind(&config.statsd, inherited)?;
@@ -98,7 +106,7 @@ impl App {
             },
             EbpfMode::Required => load(config, sockets).await.context("--ebpf=required")?,
         };
-        Ok(Self { listeners, relay, web, kernel })
+        Ok(Self { mapping, hangups, listeners, relay, web, kernel })
     }
 
     /// Runs until `signals` ends; then shuts the doors, drains a last time, and lets scrapes under
@@ -112,7 +120,8 @@ impl App {
         config: &Config,
         signals: impl Future<Output = &'static str>,
     ) -> anyhow::Result<&'static str> {
-        let Self { listeners, relay: relay_senders, web, kernel } = self;
+        let Self { mapping, hangups, listeners, relay: relay_senders, web, kernel } = self;
+        let (mapping, mapper) = mapping.unzip();
         let (doors, kernel, interfaces, why) = match kernel {
             Kernel::Loaded { doors, tables, rings, interfaces } => {
                 (Some(*doors), Some((tables, rings)), interfaces, String::new())
@@ -120,9 +129,13 @@ impl App {
             Kernel::Shut { why } => (None, None, None, why),
         };
         let relay = relay_senders.as_ref().map(|senders| Arc::clone(senders.relay()));
-        let pipeline = Arc::new(Pipeline::new(pipeline_options(config, relay.clone()), kernel));
+        let pipeline = Arc::new(Pipeline::new(
+            pipeline_options(config, mapper.unwrap_or_default(), relay.clone()),
+            kernel,
+        ));
         let daemon = Arc::new(Daemon {
             pipeline: Arc::clone(&pipeline),
+            mapping,
             sockets: listeners.sockets.clone(),
             relay,
             relay_packet_bytes_max: config.statsd.relay.packet_bytes_max,
@@ -146,6 +159,8 @@ impl App {
         daemon.open_doors(config, interfaces.as_ref().map(|receiver| receiver.borrow().clone()))?;
         let logger = daemon.start_kernel_log();
         let follower = interfaces.map(|receiver| tokio::spawn(follow(Arc::clone(&daemon), receiver)));
+
+        let reloader = tokio::spawn(reload_when_asked(Arc::clone(&daemon), hangups));
 
         let (stop_streams, stop) = shutdown::channel();
         let (streams, socket_files) = listeners.into_parts();
@@ -175,6 +190,7 @@ impl App {
         // From here on a Unix sender finds nobody, rather than a queue that nobody reads.
         drop(socket_files);
         stop_streams.stop();
+        reloader.abort();
         if let Some(follower) = follower {
             follower.abort();
         }
@@ -203,7 +219,33 @@ fn web_addresses(web: &WebServer, telemetry_path: &str) -> String {
     [addresses.join(", "), web.settings().summary()].concat()
 }
 
-fn pipeline_options(config: &Config, relay: Option<Arc<Relay>>) -> PipelineOptions {
+fn open_mapping(config: &Mapping) -> anyhow::Result<Option<(MappingFile, Arc<Mapper>)>> {
+    let Some(path) = &config.file else { return Ok(None) };
+    let options = mapper::LoadOptions { strict: config.strict };
+    let (file, mapper) = MappingFile::open(path, options).context("error loading config")?;
+    tools::check::dump_automaton(config, &mapper);
+    Ok(Some((file, Arc::new(mapper))))
+}
+
+/// Reloads the mapping file at each SIGHUP, and whenever it has changed.
+async fn reload_when_asked(daemon: Arc<Daemon>, mut hangups: Signal) {
+    let mut look = tokio::time::interval(reload::LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            hangup = hangups.recv() => hangup.is_some(),
+            _ = look.tick() => false,
+        };
+        let has_changed = || daemon.mapping.as_ref().is_some_and(MappingFile::has_changed);
+        if asked || has_changed() {
+            let daemon = Arc::clone(&daemon);
+            // Reads a file and waits for the kernel, so not on this thread. It logs what goes wrong.
+            let _ = tokio::task::spawn_blocking(move || daemon.reload_mapping()).await;
+        }
+    }
+}
+
+fn pipeline_options(config: &Config, mapper: Arc<Mapper>, relay: Option<Arc<Relay>>) -> PipelineOptions {
     // What a slot counts has no bytes that could be relayed, so nothing may get one.
     let promote = if relay.is_some() { f64::INFINITY } else { config.promotion.lines_per_second_min };
     PipelineOptions {
@@ -215,8 +257,8 @@ fn pipeline_options(config: &Config, relay: Option<Arc<Relay>>) -> PipelineOptio
             graphite: config.dialects.graphite,
         },
         registry: config.registry,
-        mapper: Arc::new(Mapper::default()),
-        result_cache: (ResultCacheType::Lru, 1000),
+        mapper,
+        result_cache: (config.mapping.cache_type, config.mapping.cache_names_max),
         cached_lines_max: CACHED_LINES_MAX,
         promotion: PromotionOptions {
             promote_lines_per_second: promote,
@@ -325,6 +367,7 @@ fn log_changes(changes: &[Change]) {
 /// The running daemon, as its listeners and its pages see it.
 struct Daemon {
     pipeline: Arc<Pipeline>,
+    mapping: Option<MappingFile>,
     sockets: Sockets,
     relay: Option<Arc<Relay>>,
     relay_packet_bytes_max: Option<usize>,
@@ -426,6 +469,14 @@ impl Daemon {
         self.pipeline.drain_slots();
     }
 
+    fn reload_mapping(&self) {
+        match &self.mapping {
+            // Logged and counted there.
+            Some(mapping) => drop(mapping.reload(&self.pipeline)),
+            None => warn!("nothing to reload: no mapping file is set (--statsd.mapping-config)"),
+        }
+    }
+
     fn own_families(&self) -> Vec<crate::exposition::OwnFamily> {
         let (xdp_interfaces, listen_refused) = self
             .doors
@@ -435,6 +486,8 @@ impl Daemon {
             .unwrap_or_default();
         let sockets = self.sockets.reading();
         let malformed_records = self.pipeline.malformed_records();
+        let (reloads_succeeded, reloads_failed) =
+            self.mapping.as_ref().map(MappingFile::counts).unwrap_or_default();
         let tables = self.pipeline.tables();
         self.pipeline.look(|core| {
             let kernel = tables.zip(core.promotion.as_ref()).map(|(tables, promotion)| KernelReading {
@@ -453,7 +506,8 @@ impl Daemon {
                 mapping: MappingReading {
                     rules: core.mapper.rules().len() as u64,
                     cached_names: (core.results.entries_max() > 0).then(|| core.results.len() as u64),
-                    ..MappingReading::default()
+                    reloads_succeeded,
+                    reloads_failed,
                 },
                 kernel,
                 sockets,
@@ -565,7 +619,9 @@ impl Pages for Daemon {
         self.ready.load(Ordering::Relaxed)
     }
 
-    fn reload(&self) {}
+    fn reload(&self) {
+        self.reload_mapping();
+    }
 
     fn quit(&self) {
         self.quit.notify_one();

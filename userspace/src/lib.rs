@@ -13,6 +13,7 @@ pub mod listener;
 pub mod line;
 
 pub mod relay;
+pub mod reload;
 
 pub mod mapper;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Mapping};
 use crate::mapper::{LoadOptions, Loaded, Mapper};
 
 /// What `--check-config` does: the flags are checked already.
@@ -22,13 +22,18 @@ pub fn flags_and_mapping(config: &Config) -> anyhow::Result<()> {
     for warning in &warnings {
         warn!(file = %file.display(), "{warning}");
     }
-    if let Some(path) = &config.mapping.dump_fsm
+    dump_automaton(&config.mapping, &mapper);
+    info!(file = %file.display(), rules = mapper.rules().len(), warnings = warnings.len(), "flags and mapping file are good");
+    Ok(())
+}
+
+/// What `--debug.dump-fsm` does; a file that cannot be written keeps nothing from starting.
+pub fn dump_automaton(config: &Mapping, mapper: &Mapper) {
+    if let Some(path) = &config.dump_fsm
         && let Err(error) = std::fs::write(path, mapper.dump_dot())
     {
         warn!(file = %path.display(), %error, "the automaton of the globs was not written");
     }
-    info!(file = %file.display(), rules = mapper.rules().len(), warnings = warnings.len(), "flags and mapping file are good");
-    Ok(())
 }
 
 fn load(file: &Path, strict: bool) -> anyhow::Result<Loaded> {
