@@ -30,6 +30,8 @@ use files::Files;
 
 /// A hash that takes longer than this to check is no use: 2^16 rounds are some 5 s of a core.
 const BCRYPT_COST_MAX: u32 = 16;
+/// The YAML reader takes time by the square of how deep brackets nest; honest files have a dozen.
+const BRACKETS_MAX: usize = 4096;
 const RATE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// What the file says, checked and loaded. The default: plain HTTP, for everyone.
@@ -78,6 +80,9 @@ fn read(path: &Path, files: &mut Files) -> Result<Settings, SettingsError> {
         .read(path)
         .map_err(|cause| error(None, format!("reading it: {cause}; --web.config.file names it")))?;
     let text = String::from_utf8(bytes).map_err(|_| error(None, "it is not UTF-8".to_owned()))?;
+    if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > BRACKETS_MAX {
+        return Err(error(None, format!("more than {BRACKETS_MAX} brackets; no setting needs so many")));
+    }
     let file = parse(&text).map_err(|cause| {
         error(
             cause.location().map(|location| location.line()),

@@ -245,3 +245,31 @@ fn a_certificate_that_is_renewed_is_used() {
     assert!(!Arc::ptr_eq(&before, &live.now().tls.clone().unwrap()));
     assert_eq!(live.reloads.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_file_that_unfolds_to_gigabytes_is_an_error() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let inner = vec![format!("*a{}", n - 1); 10].join(", ");
+        text.push_str(&format!("a{n}: &a{n} [{inner}]\n"));
+    }
+    check(&text, "web configuration web.yml, line 1: ");
+    // Where a key takes a list, it is a list of text.
+    let nested =
+        format!("tls_server_config: {{cipher_suites: {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    check(&nested, "web configuration web.yml: more than 4096 brackets");
+    check(&"[".repeat(4096), "web configuration web.yml, line 1: ");
+}
+
+proptest::proptest! {
+    /// Also the line of an error lies in the file.
+    #[test]
+    fn any_text_is_settings_or_an_error(text in "([a-z_\u{fc}]{0,20}[:\\[\\]{},&*'\"| \n#-]{0,4}){0,30}", key in "[a-z\u{fc}]{0,3}") {
+        if let Ok(file) = parse(&text) {
+            let _ = settings(file, Path::new("/nonexistent"), &mut Files::default());
+        }
+        if let Some(line) = line_of(&text, &key) {
+            proptest::prop_assert!(line >= 1 && line <= text.lines().count());
+        }
+    }
+}
