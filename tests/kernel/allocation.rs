@@ -5,10 +5,8 @@ use std::cell::Cell;
 
 use rotameter::clock::Timestamp;
 use rotameter::datagram::{Datagram, Transport};
-use rotameter::kernel::promotion::PromotionOptions;
-use rotameter::line::{self, Dialects};
+use rotameter::line;
 use rotameter::pipeline::{Pipeline, PipelineOptions};
-use rotameter::registry::RegistryConfig;
 
 use crate::corpus;
 
