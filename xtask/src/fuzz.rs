@@ -36,8 +36,10 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         let corpus = paths::target().join("fuzz/corpus").join(&target);
         let seeds = seed(&corpus)?;
         eprintln!("fuzz: {target} for {} s, from {seeds} recorded payloads", options.seconds);
+        // Where the recordings are the wrong kind of input, files beside the target are the right one.
+        let seeds = Some(folder.join("seeds").join(&target)).filter(|folder| folder.is_dir());
         command::run(
-            fuzz(&folder)?.arg("run").arg("--fuzz-dir").arg(&folder).arg(&target).arg(&corpus).args([
+            fuzz(&folder)?.arg("run").arg("--fuzz-dir").arg(&folder).arg(&target).arg(&corpus).args(seeds).args([
                 "--",
                 &format!("-max_total_time={}", options.seconds),
                 "-print_final_stats=1",

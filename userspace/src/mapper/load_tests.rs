@@ -422,3 +422,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_examples_of_the_documentation_load_and_are_clean() {
+    let text = include_str!("../../../docs/mapping.md");
+    let examples: Vec<_> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 5);
+    for example in examples {
+        assert_eq!(crate::mapper::lint(&check_ok(example)), [], "{example}");
+    }
+    let mapper = check_ok(text.split("```yaml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap());
+    let mut captures = Captures::default();
+    let name = "airflow.dag.etl.group.load.duration";
+    assert!(mapper.find(MetricType::Observer, name, &mut captures).is_some());
+    assert_eq!((captures.text(1, name), captures.text(2, name)), ("etl", "group.load"));
+}
