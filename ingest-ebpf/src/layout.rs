@@ -63,6 +63,27 @@ impl Payload {
         }
     }
 
+    /// Whether `|g` stands somewhere in the first `payload_bytes` bytes, which are
+    /// [terminated](Payload::terminate). Every gauge has that, and little else.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_hold_gauge(&self, payload_bytes: usize) -> bool {
+        let mut at = 0;
+        while at < PAYLOAD_BYTES_MAX {
+            if at >= payload_bytes {
+                break;
+            }
+            // A byte of this is 0 where a bar stands and a `g` behind it. Only the lowest mark need
+            // be right, for one is enough.
+            let differences = (self.word(at) ^ BARS) | (self.word(at + 1) ^ GAUGES);
+            if differences.wrapping_sub(ONES) & !differences & (ONES << 7) != 0 {
+                return true;
+            }
+            at += 8;
+        }
+        false
+    }
+
     /// Writes eight bytes at `offset & PAYLOAD_MASK`, first byte lowest.
     #[inline(always)]
     pub fn set_word(&mut self, offset: usize, word: u64) {
@@ -79,6 +100,10 @@ impl Payload {
         self.set_word(payload_bytes, 0);
     }
 }
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const BARS: u64 = ONES * b'|' as u64;
+const GAUGES: u64 = ONES * b'g' as u64;
 
 /// Element of `BUCKETS`: four places, each empty (0) or a tag and a slot.
 ///
@@ -143,7 +168,8 @@ const _: () = assert!(size_of::<Slot>() == 16);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// `CLOCK_MONOTONIC`, nanoseconds.
+    /// `CLOCK_MONOTONIC`, nanoseconds: exact if a line may be a gauge, otherwise up to one tick of the
+    /// kernel's timer too early, and never too late.
     pub received_ns: u64,
     /// IPv6, or IPv4 mapped into it, as two words of the bytes in network order.
     pub source_address: [u64; 2],
@@ -268,4 +294,34 @@ impl Settings {
         allowed_v4: [NetworkV4 { address: 0, mask: 0 }; ALLOWED_NETWORKS_MAX],
         allowed_v6: [NetworkV6 { address: [0; 2], mask: [0; 2] }; ALLOWED_NETWORKS_MAX],
     };
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_payload_may_hold_a_gauge_where_a_bar_and_a_g_stand(bytes in "[|gc:1]{0,70}", filler in 0_u8..3) {
+            let filler = b"|g\0"[usize::from(filler)];
+            let mut payload = Payload { bytes: [filler; size_of::<Payload>()] };
+            payload.bytes[..bytes.len()].copy_from_slice(bytes.as_bytes());
+            payload.terminate(bytes.len());
+            prop_assert_eq!(payload.may_hold_gauge(bytes.len()), bytes.contains("|g"));
+        }
+
+        #[test]
+        fn no_other_bytes_hide_a_gauge(mut bytes in proptest::collection::vec(any::<u8>(), 2..=PAYLOAD_BYTES_MAX), at in any::<prop::sample::Index>()) {
+            let at = at.index(bytes.len() - 1);
+            bytes[at..at + 2].copy_from_slice(b"|g");
+            let mut payload = Payload::EMPTY;
+            payload.bytes[..bytes.len()].copy_from_slice(&bytes);
+            payload.terminate(bytes.len());
+            prop_assert!(payload.may_hold_gauge(bytes.len()));
+        }
+    }
 }

@@ -76,6 +76,9 @@ pub struct Scratch {
     pub listen_flags: u64,
     /// Value of `LISTEN_GENERATION`, plus one, when that was looked up.
     pub listen_generation: u64,
+    /// The last reading of the clock, and the timer's tick in which it was taken.
+    pub clock_ns: u64,
+    pub clock_tick: u64,
     /// Records that this CPU has put into its ring.
     pub ringed: u64,
 }

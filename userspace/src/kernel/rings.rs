@@ -4,6 +4,11 @@
 //! still come before `g:-8|g`. Each ring is in order of its receive times, so the rings are merged by
 //! those, and only up to a moment before the first of them was looked at: whatever was complete then
 //! is visible in every ring, and of two datagrams of one sender the earlier one was.
+//!
+//! Only what may be a gauge has its exact time; a record of anything else may be stamped up to a tick of
+//! the kernel's timer too early, with the last exact time of its ring. So the times of a ring still
+//! never fall, no record waits longer than its own time asks for, and two gauges compare by exact
+//! times: whatever stands in front of them, they come out in the order in which they were received.
 
 use crate::{clock::Timestamp, datagram::Datagram};
 
@@ -86,5 +91,67 @@ impl Rings {
             }
         }
         oldest.map(|(at, _)| (at, until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::fd::OwnedFd};
+
+    use super::*;
+    use crate::kernel::memory_map::page_bytes;
+
+    /// A ring as the kernel lays it out, filled with records of these times and payloads. A file is not
+    /// mapped twice in a row, so the records must fit.
+    fn ring(records: &[(u64, &str)]) -> Ring {
+        let page = page_bytes();
+        let mut data = Vec::new();
+        for (received, payload) in records {
+            let length = 32 + payload.len();
+            data.extend_from_slice(&(length as u64).to_ne_bytes());
+            data.extend_from_slice(&received.to_ne_bytes());
+            data.extend_from_slice(&[0; 18]);
+            data.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_ne_bytes());
+            data.extend_from_slice(&[0; 4]);
+            data.extend_from_slice(payload.as_bytes());
+            data.resize(data.len().next_multiple_of(8), 0);
+        }
+        assert!(data.len() <= page);
+        let mut bytes = vec![0; 4 * page];
+        bytes[page..page + 8].copy_from_slice(&(data.len() as u64).to_ne_bytes());
+        bytes[2 * page..2 * page + data.len()].copy_from_slice(&data);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        Ring::new(OwnedFd::from(file), page).unwrap()
+    }
+
+    /// What a pass that begins at `now` gives.
+    #[track_caller]
+    fn check(rings: &[&[(u64, &str)]], now: u64, expected: &[&str]) {
+        let mut rings = Rings::new(rings.iter().map(|records| ring(records)).collect());
+        rings.begin(Timestamp(now));
+        let mut taken = Vec::new();
+        rings.read(usize::MAX, |datagram| taken.push(String::from_utf8(datagram.payload.to_vec()).unwrap()));
+        assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn gauges_keep_the_order_in_which_they_were_received() {
+        check(&[&[(10, "a:1|g"), (30, "a:3|g")], &[(20, "a:2|g")]], 99, &["a:1|g", "a:2|g", "a:3|g"]);
+    }
+
+    #[test]
+    fn what_is_stamped_too_early_does_not_change_the_order_of_gauges() {
+        // Received at 12 and 14, and at 16; each has the time of its ring's last exact one.
+        let one: &[_] = &[(10, "a:1|g"), (10, "b:1|c"), (10, "b:2|c"), (30, "a:3|g")];
+        let other: &[_] = &[(5, "c:1|ms"), (5, "c:2|ms"), (20, "a:2|g"), (20, "c:3|ms"), (40, "a:4|g")];
+        let order = ["c:1|ms", "c:2|ms", "a:1|g", "b:1|c", "b:2|c", "a:2|g", "c:3|ms", "a:3|g", "a:4|g"];
+        check(&[one, other], 99, &order);
+        check(&[other, one], 99, &order);
+    }
+
+    #[test]
+    fn a_pass_leaves_what_was_received_after_it_began() {
+        check(&[&[(10, "a:1|g"), (30, "a:3|g")], &[(20, "a:2|g")]], 25, &["a:1|g", "a:2|g"]);
     }
 }
