@@ -34,6 +34,8 @@ enum Part {
 pub(super) struct Parts {
     next: Option<Part>,
     rest: UnboundedReceiver<Part>,
+    /// The last part was given out.
+    ended: bool,
     /// Held until the body is sent, or given up.
     _permit: OwnedSemaphorePermit,
 }
@@ -48,7 +50,10 @@ pub(super) struct Outlet {
 /// Both ends.
 pub(super) fn parts(coding: Coding, permit: OwnedSemaphorePermit) -> (Outlet, Parts) {
     let (sender, rest) = unbounded_channel();
-    (Outlet { compressor: Compressor::new(coding), sender }, Parts { next: None, rest, _permit: permit })
+    (
+        Outlet { compressor: Compressor::new(coding), sender },
+        Parts { next: None, rest, ended: false, _permit: permit },
+    )
 }
 
 impl Outlet {
@@ -119,13 +124,13 @@ impl HttpBody for Body {
         };
         let next = match parts.next.take() {
             Some(part) => Some(part),
-            None if parts.rest.is_closed() && parts.rest.is_empty() => return Poll::Ready(None),
+            None if parts.ended => return Poll::Ready(None),
             None => std::task::ready!(parts.rest.poll_recv(context)),
         };
         Poll::Ready(Some(match next {
             Some(Part::More(bytes)) => Ok(Frame::data(bytes)),
             Some(Part::Last(bytes)) => {
-                parts.rest.close();
+                parts.ended = true;
                 Ok(Frame::data(bytes))
             }
             None => Err(Cut),
