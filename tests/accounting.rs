@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use rotameter::clock::Timestamp;
 use rotameter::datagram::{Datagram, Transport};
+use rotameter::exposition::Format;
 use rotameter::line::{Dialects, Tally};
 use rotameter::pipeline::{Pipeline, PipelineOptions};
 
@@ -90,7 +91,7 @@ proptest! {
         prop_assert_eq!(tally(&one_by_one, &lines), tally(&in_pieces, &together));
         let exposition = |pipeline: &Pipeline| {
             let mut out = Vec::new();
-            pipeline.write_exposition(Vec::new(), &mut out);
+            pipeline.write_exposition(Vec::new(), Format::Text, &mut out);
             String::from_utf8(out).expect("an exposition is text")
         };
         prop_assert_eq!(exposition(&one_by_one), exposition(&in_pieces));
