@@ -191,7 +191,7 @@ impl Ledger {
     pub fn check(&self) -> Result<(), String> {
         let tally = &self.tally;
         let fates = tally.empty + tally.notice_events + tally.service_checks + tally.refused_lines();
-        if !tally.lines.checked_sub(fates).is_some_and(|with_samples| with_samples <= tally.samples) {
+        if tally.lines.checked_sub(fates).is_none_or(|with_samples| with_samples > tally.samples) {
             return Err(format!(
                 "lines {} != empty + notices + refused {fates} + at most {} with samples",
                 tally.lines, tally.samples

@@ -742,7 +742,7 @@ fn unit(recipe: &Recipe) -> Option<u64> {
     match recipe.action {
         Action::Count | Action::UpDown => {
             let scale = recipe.scale;
-            if !(scale >= 1.0 && scale <= SCALE_MAX && scale.fract() == 0.0) {
+            if !((1.0..=SCALE_MAX).contains(&scale) && scale.fract() == 0.0) {
                 return None;
             }
             #[expect(
