@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use rotameter_bench::{
-    idle, kernel_cost, live, machine, registry,
+    exposition, idle, kernel_cost, live, machine, registry,
     report::{Report, Row},
     userspace,
 };
@@ -51,6 +51,8 @@ enum Scenario {
     Userspace,
     /// Resident memory per series, by type.
     Registry,
+    /// A scrape of half a million series; needs no root.
+    Exposition,
     /// Rates of live frames over a veth pair.
     Live,
     /// CPU and memory of a daemon that nobody talks to.
@@ -73,6 +75,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants(Scenario::Registry) {
         rows.extend(registry::measure().context("scenario registry")?);
+    }
+    if wants(Scenario::Exposition) {
+        rows.extend(exposition::measure(cli.runs).context("scenario exposition")?);
     }
     if wants(Scenario::Live) {
         rows.extend(live::measure(&object(&cli)?, cli.runs, duration).context("scenario live")?);
