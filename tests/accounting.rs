@@ -90,7 +90,7 @@ proptest! {
         prop_assert_eq!(tally(&one_by_one, &lines), tally(&in_pieces, &together));
         let exposition = |pipeline: &Pipeline| {
             let mut out = Vec::new();
-            pipeline.write_exposition(Vec::new(), &mut out);
+            pipeline.write_exposition(Vec::new(), rotameter::exposition::Format::Text, &mut out);
             String::from_utf8(out).expect("an exposition is text")
         };
         prop_assert_eq!(exposition(&one_by_one), exposition(&in_pieces));
