@@ -659,7 +659,7 @@ fn web(reading: &WebReading, out: &mut Families) {
         reading.handshake_errors,
     );
     out.labelled(
-        "rotameter_web_config_reloads_total",
+        "rotameter_web_settings_reloads_total",
         "Times that the web configuration's files had changed, by what came of reading them.",
         vec![
             (label("outcome", "failure"), reading.reload_failures),

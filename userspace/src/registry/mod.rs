@@ -204,8 +204,6 @@ impl Registry {
         if let (Some(vector), Some(family)) = (vector, family)
             && let Some(id) = self.find_series(vector)
         {
-            let series = &mut self.slots.all[id.index as usize];
-            series.deadline = self.deadlines.change(series.deadline, id, request.ttl, now);
             return Ok(Resolved { id, overflow: self.is_overflow(family, id) });
         }
         match family {
