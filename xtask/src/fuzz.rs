@@ -39,12 +39,19 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         // Where the recordings are the wrong kind of input, files beside the target are the right one.
         let seeds = Some(folder.join("seeds").join(&target)).filter(|folder| folder.is_dir());
         command::run(
-            fuzz(&folder)?.arg("run").arg("--fuzz-dir").arg(&folder).arg(&target).arg(&corpus).args(seeds).args([
-                "--",
-                &format!("-max_total_time={}", options.seconds),
-                "-print_final_stats=1",
-                "-timeout=10",
-            ]),
+            fuzz(&folder)?
+                .arg("run")
+                .arg("--fuzz-dir")
+                .arg(&folder)
+                .arg(&target)
+                .arg(&corpus)
+                .args(seeds)
+                .args([
+                    "--",
+                    &format!("-max_total_time={}", options.seconds),
+                    "-print_final_stats=1",
+                    "-timeout=10",
+                ]),
         )
         .with_context(|| {
             format!("fuzz target {target}; the input that failed lies in tests/fuzz/artifacts")
