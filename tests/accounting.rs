@@ -91,11 +91,7 @@ proptest! {
         prop_assert_eq!(tally(&one_by_one, &lines), tally(&in_pieces, &together));
         let exposition = |pipeline: &Pipeline| {
             let mut out = Vec::new();
-<<<<<<< HEAD
             pipeline.write_exposition(Vec::new(), Format::Text, &mut out);
-=======
-            pipeline.write_exposition(Vec::new(), rotameter::exposition::Format::Text, &mut out);
->>>>>>> cli
             String::from_utf8(out).expect("an exposition is text")
         };
         prop_assert_eq!(exposition(&one_by_one), exposition(&in_pieces));

@@ -72,8 +72,7 @@ impl Registry {
         }
         let of_family = self.family_named(request.family).and_then(|family| {
             let overflow = self.families[family as usize].overflow;
-            if let Some(series) = self.slots.get_mut(overflow) {
-                series.deadline = self.deadlines.change(series.deadline, overflow, request.ttl, now);
+            if self.is_live(overflow) {
                 return Some(overflow);
             }
             self.create_overflow(family, request, now)

@@ -55,23 +55,6 @@ impl Deadlines {
         slot
     }
 
-    /// Gives the series in `slot` another TTL; returns its slot from now on.
-    pub(super) fn change(&mut self, slot: u32, id: SeriesId, ttl: Option<Duration>, now: Timestamp) -> u32 {
-        let Some(deadline) = self.slots.get_mut(slot as usize) else { return self.start(id, ttl, now) };
-        // One that had a TTL keeps its slot: to start and to stop in turns would fill the heap.
-        let ttl_nanos = nanoseconds(ttl).unwrap_or(u64::MAX);
-        if deadline.ttl_nanos != ttl_nanos {
-            deadline.ttl_nanos = ttl_nanos;
-            // A later deadline is found when the noted one comes up, an earlier one would be too late.
-            if deadline.at() < deadline.noted {
-                deadline.noted = deadline.at();
-                let entry = Reverse((deadline.noted, slot));
-                self.heap.push(entry);
-            }
-        }
-        slot
-    }
-
     #[inline]
     pub(super) fn touch(&mut self, slot: u32, now: Timestamp) {
         if slot != NEVER
