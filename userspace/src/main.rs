@@ -8,7 +8,8 @@ use rotameter::{
     config::Config,
     daemon::App,
     listener::activation::Inherited,
-    logging, shutdown, tools,
+    logging, shutdown,
+    tools::{self, Tool},
 };
 use tracing::info;
 
@@ -18,7 +19,17 @@ const WORKER_THREADS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 4;
 
 fn main() -> ExitCode {
-    let cli = match Cli::from_arguments(std::env::args_os()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match Tool::from_arguments(&arguments) {
+        Some(Ok(tool)) => return tool.run().map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
+        Some(Err(error)) => {
+            // Nobody is left to tell where it is closed.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+        None => {}
+    }
+    let cli = match Cli::from_arguments(arguments) {
         Ok(cli) => cli,
         Err(NoRun::Print(page)) => {
             // Whoever closed standard output, as `| head` does, has read enough.

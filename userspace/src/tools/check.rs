@@ -1,12 +1,53 @@
 //! Mapping file -> findings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use clap::Parser;
 use tracing::{info, warn};
 
+use super::print;
 use crate::config::{Config, Mapping};
-use crate::mapper::{LoadOptions, Loaded, Mapper};
+use crate::mapper::{LoadOptions, Loaded, Mapper, Severity, lint};
+
+/// Checks a mapping file: what keeps it from loading, and what is hardly meant.
+#[derive(Debug, Parser)]
+#[command(name = "rotameter check")]
+pub struct CheckFlags {
+    /// Mapping file, YAML.
+    file: PathBuf,
+    /// End with 1 on warnings, too.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Prints findings, one a line.
+///
+/// # Errors
+///
+/// What would keep the file from loading; with `--strict` also that there are warnings.
+pub fn check(flags: &CheckFlags) -> anyhow::Result<()> {
+    let Loaded { mapper, warnings } = load(&flags.file, flags.strict)?;
+    let findings = lint(&mapper);
+    let file = flags.file.display();
+    for warning in &warnings {
+        print(&format!("{file}: warning: {warning}"));
+    }
+    for finding in &findings {
+        print(&format!("{file}: {finding}"));
+    }
+    let serious = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
+    print(&format!(
+        "{file}: {} rules, {} warnings, {} notes",
+        mapper.rules().len(),
+        warnings.len() + serious,
+        findings.len() - serious
+    ));
+    if flags.strict && serious > 0 {
+        bail!("{file}: --strict takes the {serious} warnings for errors");
+    }
+    Ok(())
+}
 
 /// What `--check-config` does: the flags are checked already.
 ///
@@ -23,7 +64,8 @@ pub fn flags_and_mapping(config: &Config) -> anyhow::Result<()> {
         warn!(file = %file.display(), "{warning}");
     }
     dump_automaton(&config.mapping, &mapper);
-    info!(file = %file.display(), rules = mapper.rules().len(), warnings = warnings.len(), "flags and mapping file are good");
+    let (rules, warnings) = (mapper.rules().len(), warnings.len());
+    info!(file = %file.display(), rules, warnings, "flags and mapping file are good");
     Ok(())
 }
 
@@ -36,6 +78,6 @@ pub fn dump_automaton(config: &Mapping, mapper: &Mapper) {
     }
 }
 
-fn load(file: &Path, strict: bool) -> anyhow::Result<Loaded> {
+pub(super) fn load(file: &Path, strict: bool) -> anyhow::Result<Loaded> {
     Mapper::load(file, LoadOptions { strict }).context("error loading config")
 }

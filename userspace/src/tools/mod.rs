@@ -1,3 +1,51 @@
 //! Files -> what the daemon would make of them; no port, no rights.
 
 pub mod check;
+pub mod diff;
+pub mod explain;
+mod outcome;
+
+use std::{ffi::OsString, io::Write as _};
+
+use clap::Parser;
+
+/// A command beside the daemon.
+#[derive(Debug)]
+pub enum Tool {
+    Check(check::CheckFlags),
+    Explain(explain::ExplainFlags),
+    Diff(diff::DiffFlags),
+}
+
+impl Tool {
+    /// The tool that the first argument behind the program's name asks for; `None` is the daemon.
+    #[must_use]
+    pub fn from_arguments(arguments: &[OsString]) -> Option<Result<Self, clap::Error>> {
+        let (command, rest) = arguments.get(1..)?.split_first()?;
+        let arguments = || std::iter::once(command).chain(rest);
+        Some(match command.to_str()? {
+            "check" => check::CheckFlags::try_parse_from(arguments()).map(Self::Check),
+            "explain" => explain::ExplainFlags::try_parse_from(arguments()).map(Self::Explain),
+            "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
+            _ => return None,
+        })
+    }
+
+    /// Does what was asked for, on standard output.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or findings that are errors.
+    pub fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Check(flags) => check::check(flags),
+            Self::Explain(flags) => explain::explain(flags),
+            Self::Diff(flags) => diff::diff(flags),
+        }
+    }
+}
+
+fn print(line: &str) {
+    // Whoever closed standard output, as `| head` does, has read enough.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

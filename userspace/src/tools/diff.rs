@@ -1,0 +1,182 @@
+//! Two mapping files, captured lines -> the series that differ.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::Deserialize;
+
+use super::{check::load, outcome, print};
+use crate::line::{Parser, Tally, lines, split_value};
+use crate::mapper::{Mapper, MetricType};
+
+/// Different lines, apart from their values, that are looked at.
+const LINES_MAX: usize = 1_000_000;
+/// Of one line of the capture.
+const CAPTURE_LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Shows what a new mapping file changes for captured lines.
+#[derive(Debug, clap::Parser)]
+#[command(name = "rotameter diff")]
+pub struct DiffFlags {
+    /// Mapping file that is in use.
+    old: PathBuf,
+    /// Mapping file that is to replace it.
+    new: PathBuf,
+    /// StatsD lines, one a line; or datagrams as JSON, {"b": base64} a line. A .gz is unpacked.
+    capture: PathBuf,
+}
+
+/// A recorded datagram.
+#[derive(Deserialize)]
+struct Recorded {
+    b: String,
+}
+
+/// Prints each series that goes (-) and comes (+), under the rules that took its line.
+///
+/// # Errors
+///
+/// A file that cannot be read.
+pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
+    let old = Arc::new(load(&flags.old, false)?.mapper);
+    let new = Arc::new(load(&flags.new, false)?.mapper);
+    let mut changes = Changes::default();
+    let mut seen = HashSet::new();
+    read_capture(&flags.capture, &mut |line| {
+        let key = match split_value(line) {
+            Some((head, value, tail)) => {
+                // A sign makes another sample of a gauge.
+                let sign = value.get(..1).filter(|first| [&b"+"[..], b"-"].contains(first));
+                [head, b":", sign.unwrap_or_default(), tail].concat()
+            }
+            None => line.to_vec(),
+        };
+        if seen.len() < LINES_MAX && seen.insert(key) {
+            changes.look(&old, &new, line);
+        }
+    })?;
+    changes.lines().iter().for_each(|line| print(line));
+    if seen.len() >= LINES_MAX {
+        print(&format!("only the first {LINES_MAX} different lines were looked at"));
+    }
+    Ok(())
+}
+
+/// What changes, by the rules that take the line, old and new.
+#[derive(Default)]
+struct Changes {
+    by_rules: BTreeMap<(String, String), (BTreeSet<String>, BTreeSet<String>)>,
+    same: usize,
+}
+
+impl Changes {
+    fn look(&mut self, old: &Arc<Mapper>, new: &Arc<Mapper>, line: &[u8]) {
+        let (before, after) = (outcome::of_line(old, line), outcome::of_line(new, line));
+        if before.series == after.series {
+            self.same += 1;
+            return;
+        }
+        let (gone, come) = self.by_rules.entry((rules(old, line), rules(new, line))).or_default();
+        gone.extend(before.series.difference(&after.series).cloned());
+        come.extend(after.series.difference(&before.series).cloned());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        for ((old, new), (gone, come)) in &self.by_rules {
+            out.push(format!("{old} -> {new}"));
+            out.extend(gone.iter().map(|series| format!("  - {series}")));
+            out.extend(come.iter().map(|series| format!("  + {series}")));
+        }
+        let gone: usize = self.by_rules.values().map(|(gone, _)| gone.len()).sum();
+        let come: usize = self.by_rules.values().map(|(_, come)| come.len()).sum();
+        out.push(format!("{gone} series go, {come} come; {} different lines stay as they are", self.same));
+        out
+    }
+}
+
+/// The rules that take the samples of a line.
+fn rules(mapper: &Mapper, line: &[u8]) -> String {
+    let mut rules = Vec::new();
+    Parser::new(outcome::all_dialects()).parse_line(line, &mut Tally::default(), &mut |event| {
+        let rule = mapper.find(MetricType::from(event.kind), event.name, &mut Default::default());
+        let rule = rule.map_or_else(
+            || "no rule".to_owned(),
+            |rule| format!("rule {} (match {:?})", rule.number + 1, rule.pattern),
+        );
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    });
+    rules.join(", ")
+}
+
+fn read_capture(path: &Path, see: &mut impl FnMut(&[u8])) -> anyhow::Result<()> {
+    let shown = path.display();
+    let file = File::open(path).with_context(|| format!("opening {shown}"))?;
+    let unpacked: Box<dyn Read> = if path.extension().is_some_and(|end| end == "gz") {
+        Box::new(flate2::read::MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut reader = BufReader::new(unpacked);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.by_ref().take(CAPTURE_LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        if read.with_context(|| format!("reading {shown}"))? == 0 {
+            return Ok(());
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let recorded = serde_json::from_slice::<Recorded>(text).ok();
+        match recorded.and_then(|recorded| BASE64_STANDARD.decode(recorded.b).ok()) {
+            Some(datagram) => lines(&datagram).for_each(&mut *see),
+            None => see(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::mapper::LoadOptions;
+
+    fn mapper(text: &str) -> Arc<Mapper> {
+        Arc::new(Mapper::from_text(text.as_bytes(), "m.yml", LoadOptions::default()).unwrap().mapper)
+    }
+
+    #[test]
+    fn a_series_that_changes_its_labels_goes_and_comes() {
+        let old = mapper("mappings: [{match: a.*, name: one}]");
+        let new = mapper("mappings: [{match: a.*, name: one, labels: {key: $1}}]");
+        let mut changes = Changes::default();
+        changes.look(&old, &new, b"a.b:1|c");
+        changes.look(&old, &new, b"other:1|c");
+        assert_eq!(
+            changes.lines(),
+            [
+                "rule 1 (match \"a.*\") -> rule 1 (match \"a.*\")",
+                "  - counter one",
+                "  + counter one{key=\"b\"}",
+                "1 series go, 1 come; 1 different lines stay as they are",
+            ]
+        );
+    }
+
+    #[test]
+    fn captures_hold_plain_lines_or_recorded_datagrams() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        // The second one is "a:1|c", "b:2|c".
+        write!(file, "x:1|c\n{{\"t\":0.1,\"p\":1,\"b\":\"YToxfGMKYjoyfGM=\"}}\ny:2|g").unwrap();
+        let mut seen = Vec::new();
+        read_capture(file.path(), &mut |line| seen.push(String::from_utf8(line.to_vec()).unwrap())).unwrap();
+        assert_eq!(seen, ["x:1|c", "a:1|c", "b:2|c", "y:2|g"]);
+    }
+}

@@ -1,0 +1,130 @@
+//! One line -> which rule takes each sample, what it becomes, or why not.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{check::load, outcome, print};
+use crate::line::{Parser, Tally};
+use crate::mapper::{Mapper, MetricType, RuleAction};
+
+/// Rules that are listed with their reason.
+const PASSED_OVER_MAX: usize = 50;
+
+/// Says which mapping rule takes each sample of a line, and what it becomes.
+#[derive(Debug, clap::Parser)]
+#[command(name = "rotameter explain")]
+pub struct ExplainFlags {
+    /// Mapping file, YAML. Without it nothing is mapped.
+    #[arg(long, alias = "statsd.mapping-config", value_name = "FILE")]
+    mapping_config: Option<PathBuf>,
+    /// A StatsD line, such as 'airflow.ti_failures:1|c'.
+    line: String,
+}
+
+/// Prints the explanation.
+///
+/// # Errors
+///
+/// A mapping file that does not load.
+pub fn explain(flags: &ExplainFlags) -> anyhow::Result<()> {
+    let mapper = match &flags.mapping_config {
+        Some(file) => load(file, false)?.mapper,
+        None => Mapper::default(),
+    };
+    let mapper = Arc::new(mapper);
+    for line in crate::line::lines(flags.line.as_bytes()) {
+        explanation(&mapper, line).iter().for_each(|line| print(line));
+    }
+    Ok(())
+}
+
+/// The explanation, line by line.
+fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut tally = Tally::default();
+    Parser::new(outcome::all_dialects()).parse_line(line, &mut tally, &mut |event| {
+        let metric_type = MetricType::from(event.kind);
+        let tags: Vec<String> = event.tags.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let (kind, name, value) = (metric_type.name(), event.name, event.value());
+        out.push(format!("sample: {kind} {name:?}, value {value}, tags {{{}}}", tags.join(", ")));
+        let explained = mapper.explain(metric_type, event.name);
+        for other in explained.passed_over.iter().take(PASSED_OVER_MAX) {
+            let (number, pattern) = (other.rule.number + 1, &other.rule.pattern);
+            out.push(format!("  not rule {number} (match {pattern:?}): {}", other.reason));
+        }
+        if let Some(more) = explained.passed_over.len().checked_sub(PASSED_OVER_MAX + 1) {
+            out.push(format!("  nor {} others", more + 1));
+        }
+        let Some(rule) = explained.rule else {
+            out.push("  no rule takes it: it keeps its name".to_owned());
+            return;
+        };
+        let action = if rule.action == RuleAction::Drop { ", which drops it" } else { "" };
+        let (number, pattern, line) = (rule.number + 1, &rule.pattern, rule.line);
+        let ttl = rule.series.ttl.map(|ttl| format!(", ttl {ttl:?}")).unwrap_or_default();
+        out.push(format!("  rule {number} (match {pattern:?}, line {line} of the file){action}{ttl}"));
+    });
+    let outcome = outcome::of_line(mapper, line);
+    out.extend(outcome.series.iter().map(|series| format!("series: {series}")));
+    out.extend(outcome.refused.iter().map(|reason| format!("refused: {reason}")));
+    if outcome.series.is_empty() && outcome.refused.is_empty() {
+        out.push("no series".to_owned());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapper::LoadOptions;
+
+    const FILE: &str = "\
+mappings:
+- {match: \"a.*.x\", name: one, labels: {key: \"$1\"}, ttl: 30s}
+- {match: \"drop.*\", name: two, action: drop}
+";
+
+    #[track_caller]
+    fn check(line: &str, expected: &[&str]) {
+        let loaded = Mapper::from_text(FILE.as_bytes(), "m.yml", LoadOptions::default()).unwrap();
+        assert_eq!(explanation(&Arc::new(loaded.mapper), line.as_bytes()), expected, "{line}");
+    }
+
+    #[test]
+    fn a_rule_is_named_with_what_it_makes() {
+        check(
+            "a.b.x:2|c",
+            &[
+                "sample: counter \"a.b.x\", value 2, tags {}",
+                "  rule 1 (match \"a.*.x\", line 2 of the file), ttl 30s",
+                "series: counter one{key=\"b\"}",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_dropped_makes_no_series() {
+        let loaded = Mapper::from_text(FILE.as_bytes(), "m.yml", LoadOptions::default()).unwrap();
+        let lines = explanation(&Arc::new(loaded.mapper), b"drop.it:1|c");
+        assert!(lines.iter().any(|line| line.ends_with("which drops it")), "{lines:?}");
+        assert_eq!(lines.last().map(String::as_str), Some("no series"));
+    }
+
+    #[test]
+    fn rules_that_did_not_take_it_say_why() {
+        check(
+            "a.b.y:1|c",
+            &[
+                "sample: counter \"a.b.y\", value 1, tags {}",
+                "  not rule 1 (match \"a.*.x\"): segment 3 differs",
+                "  not rule 2 (match \"drop.*\"): the match has 2 segments, the name 3",
+                "  no rule takes it: it keeps its name",
+                "series: counter a_b_y",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_refused_line_says_the_reason() {
+        check("a.b.x", &["refused: malformed_line"]);
+    }
+}

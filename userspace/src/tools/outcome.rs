@@ -1,0 +1,96 @@
+//! One line -> the series that it makes, by a pipeline of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::datagram::{Datagram, Transport};
+use crate::exposition::Format;
+use crate::ledger::EventError;
+use crate::line::{Dialects, LineError, Tally};
+use crate::mapper::{Mapper, results::ResultCacheType};
+use crate::pipeline::{Pipeline, PipelineOptions};
+
+/// What a line came to.
+pub(super) struct Outcome {
+    /// `type name{labels}`, sorted.
+    pub(super) series: BTreeSet<String>,
+    /// Reasons of what was refused.
+    pub(super) refused: Vec<&'static str>,
+}
+
+/// Takes `line` as the daemon does: parses, maps and records it, from an empty registry.
+pub(super) fn of_line(mapper: &Arc<Mapper>, line: &[u8]) -> Outcome {
+    let pipeline = Pipeline::new(
+        PipelineOptions {
+            dialects: all_dialects(),
+            mapper: Arc::clone(mapper),
+            result_cache: (ResultCacheType::Lru, 0),
+            cached_lines_max: 1,
+            ..PipelineOptions::default()
+        },
+        None,
+    );
+    let received = Timestamp::now();
+    pipeline.ingest(&[Datagram { payload: line, received, source: None, transport: Transport::Udp }]);
+    let mut text = Vec::new();
+    pipeline.write_exposition(Vec::new(), Format::Text, &mut text);
+    let refused = pipeline.look(|core| {
+        let events = EventError::ALL.into_iter().filter(|error| core.ledger.errors(*error) > 0);
+        let conflicts = core.ledger.refused().filter(|(_, times)| *times > 0).map(|(reason, _)| reason);
+        reasons(&core.ledger.tally).chain(events.map(EventError::reason)).chain(conflicts).collect()
+    });
+    Outcome { series: series(&String::from_utf8_lossy(&text)), refused }
+}
+
+/// Those that are on without flags; tags in the way of Graphite are an addition that is off.
+pub(super) fn all_dialects() -> Dialects {
+    Dialects::default()
+}
+
+pub(super) fn reasons(tally: &Tally) -> impl Iterator<Item = &'static str> + '_ {
+    LineError::ALL.into_iter().filter(|error| tally.error(*error) > 0).map(LineError::reason)
+}
+
+/// The series of an exposition, histograms and summaries as one each.
+fn series(text: &str) -> BTreeSet<String> {
+    let mut kind = "untyped";
+    let mut series = BTreeSet::new();
+    for line in text.lines() {
+        if let Some((_, found)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kind = found;
+        }
+        let Some((sample, _)) = line.rsplit_once(' ').filter(|_| !line.starts_with('#')) else { continue };
+        let sample = match kind {
+            "summary" | "histogram" => {
+                let (name, labels) = sample.split_at(sample.find('{').unwrap_or(sample.len()));
+                let Some(family) = name.strip_suffix("_count") else { continue };
+                format!("{family}{labels}")
+            }
+            _ => sample.to_owned(),
+        };
+        series.insert(format!("{kind} {sample}"));
+    }
+    series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, series: &[&str], refused: &[&str]) {
+        let outcome = of_line(&Arc::default(), line.as_bytes());
+        assert_eq!(outcome.series.iter().map(String::as_str).collect::<Vec<_>>(), series, "{line}");
+        assert_eq!(outcome.refused, refused, "{line}");
+    }
+
+    #[test]
+    fn a_line_comes_to_series_or_to_reasons() {
+        check("a.b:1|c", &["counter a_b"], &[]);
+        check("a:1|g|#k:v w", &["gauge a{k=\"v w\"}"], &[]);
+        check("a:1|ms", &["summary a"], &[]);
+        check("a:-1|c", &[], &["illegal_negative_counter"]);
+        check("a", &[], &["malformed_line"]);
+    }
+}
