@@ -1,6 +1,7 @@
 //! Documents + the code that they describe -> where they have drifted apart.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 const CLI: &str = include_str!("../../userspace/src/cli.rs");
 const CONFIG: &str = include_str!("../../userspace/src/config/mod.rs");
@@ -134,7 +135,24 @@ fn links_lead_somewhere() {
     for (file, folder, page) in PAGES {
         let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://")) {
-            assert!(root.join(folder).join(target).exists(), "{file} links to {target}");
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = root.join(folder).join(path);
+            let text =
+                if target.starts_with('#') { Some(page.to_owned()) } else { fs::read_to_string(&path).ok() };
+            assert!(target.starts_with('#') || path.exists(), "{file} links to {target}");
+            let headings = text.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with('#'));
+            let found = heading.is_empty() || headings.map(anchor).any(|anchor| anchor == heading);
+            assert!(found, "{file} links to {target}, and there is no such heading");
         }
     }
+}
+
+/// What a link to a heading says after its `#`.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    words
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
 }
