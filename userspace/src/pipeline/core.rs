@@ -1,0 +1,174 @@
+//! Lines -> changes of series: the warm path, and the slow one beside it.
+
+use std::sync::Arc;
+
+use super::growth::unit;
+use crate::{
+    clock::Timestamp,
+    datagram::Datagram,
+    kernel::promotion::Promotion,
+    ledger::{EventError, Ledger, Mapping},
+    line::{EventKind, NextLine, Parser, Tally, next_line, number},
+    mapper::{
+        Captures, Mapper, MetricType,
+        cache::{Action, Recipe, RecipeCache},
+        results::ResultCache,
+    },
+    registry::{Registry, SetOutcome, Stale},
+    relay::Relay,
+};
+
+/// What the lock guards.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) parser: Parser,
+    pub registry: Registry,
+    pub cache: RecipeCache,
+    pub ledger: Ledger,
+    /// `None` with the doors shut.
+    pub promotion: Option<Promotion>,
+    pub(super) relay: Option<Arc<Relay>>,
+    pub mapper: Arc<Mapper>,
+    pub results: ResultCache,
+    /// Scratch space: what the last pattern captured, the family's name, the labels of the rule.
+    pub(super) captures: Captures,
+    pub(super) name: String,
+    pub(super) label_values: String,
+}
+
+impl Core {
+    pub(super) fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
+        self.ledger.count_datagram(datagram.transport);
+        if let Some(relay) = &self.relay {
+            relay.take(datagram.payload);
+        }
+        let mut rest = Some(datagram.payload);
+        while let Some(payload) = rest {
+            let next = next_line(payload);
+            self.take_line(&next, datagram.received, now);
+            rest = next.rest;
+        }
+    }
+
+    #[inline]
+    pub(super) fn take_line(&mut self, next: &NextLine<'_>, received: Timestamp, now: Timestamp) {
+        let line = next.line;
+        if let Some((head, value, tail)) = next.split {
+            let hash = self.cache.hash(head, tail);
+            if let Some(index) = self.cache.find(hash, head, tail)
+                && let Ok(raw) = number::parse(value)
+                && let Some(recipe) = self.cache.hit(index)
+            {
+                let relative = matches!(value.first(), Some(b'+' | b'-'));
+                // If it is stale, its series expired since; the slow path makes it anew.
+                if self.apply(&recipe, raw, relative, received, now).is_ok() {
+                    return self.count_warm(&recipe, 1);
+                }
+            }
+            return self.take_cold(line, Some((hash, head, tail)), received, now);
+        }
+        self.take_cold(line, None, received, now);
+    }
+
+    /// A line that the parser did not see, counted as the parser would have.
+    pub(super) fn count_warm(&mut self, recipe: &Recipe, times: u64) {
+        let tally = &mut self.ledger.tally;
+        tally.lines += times;
+        tally.samples += times;
+        tally.events += times;
+        if recipe.tagged {
+            tally.tags += times;
+        }
+        self.count_mapping(recipe, times);
+    }
+
+    /// An observation that counts several times is as many events to statsd_exporter.
+    pub(super) fn count_mapping(&mut self, recipe: &Recipe, times: u64) {
+        let events = times.saturating_mul(recipe.times);
+        if recipe.action == Action::Drop {
+            self.ledger.count_mapping(Mapping::Dropped, events);
+            return;
+        }
+        self.ledger.count_mapping(if recipe.mapped { Mapping::Mapped } else { Mapping::Unmapped }, events);
+        if recipe.action == Action::Observe {
+            self.ledger.observations = self.ledger.observations.saturating_add(events);
+        }
+    }
+
+    /// Does what the recipe says with a number from the wire, and counts what became of the event.
+    #[inline]
+    pub(super) fn apply(
+        &mut self,
+        recipe: &Recipe,
+        raw: f64,
+        relative: bool,
+        received: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Stale> {
+        let value = raw / recipe.divisor * recipe.scale;
+        let event = match recipe.action {
+            Action::Count => {
+                if value < 0.0 {
+                    self.ledger.count_error(EventError::IllegalNegativeCounter, 1);
+                    return Ok(());
+                }
+                self.registry.add(recipe.series, value, now)?;
+                MetricType::Counter
+            }
+            Action::UpDown => {
+                self.registry.adjust(recipe.series, value, received, now)?;
+                MetricType::Counter
+            }
+            Action::Gauge if relative => {
+                self.registry.adjust(recipe.series, value, received, now)?;
+                MetricType::Gauge
+            }
+            Action::Gauge => {
+                if self.registry.set(recipe.series, value, received, now)? == SetOutcome::Older {
+                    self.ledger.outdated_gauges += 1;
+                }
+                MetricType::Gauge
+            }
+            Action::Observe => {
+                self.registry.observe(recipe.series, value, recipe.times, now)?;
+                MetricType::Observer
+            }
+            Action::Drop => {
+                self.ledger.dropped += 1;
+                return Ok(());
+            }
+        };
+        self.ledger.count_recorded(event, 1);
+        Ok(())
+    }
+
+    /// Parses and maps the line, records its events, and remembers it where that is possible.
+    pub(super) fn take_cold(
+        &mut self,
+        line: &[u8],
+        split: Option<(u64, &[u8], &[u8])>,
+        received: Timestamp,
+        now: Timestamp,
+    ) {
+        let mut tally = Tally::default();
+        // The parser lends its scratch space to the events, so it leaves `self` for the time.
+        let mut parser = std::mem::take(&mut self.parser);
+        parser.parse_line(line, &mut tally, &mut |event| {
+            let recipe = match self.resolve(&event, now) {
+                Ok(recipe) => recipe,
+                Err(why) => return self.count_unrecorded(&why, event.times),
+            };
+            let relative = matches!(event.kind, EventKind::Gauge { relative: true });
+            // A series that was just found or made cannot be gone.
+            let _ = self.apply(&recipe, event.raw, relative, received, now);
+            self.count_mapping(&recipe, 1);
+            if recipe.overflow {
+                self.ledger.count_overflow(event.kind.into(), 1);
+            } else if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
+                self.cache.insert(hash, head, tail, recipe, unit(&recipe).is_some());
+            }
+        });
+        self.parser = parser;
+        self.ledger.tally += &tally;
+    }
+}

@@ -1,0 +1,206 @@
+//! Growth of slots -> series; busy lines -> candidates for slots.
+
+use super::core::Core;
+use super::resolve::Unrecorded;
+use crate::{
+    clock::Timestamp,
+    kernel::{
+        identities::identity_of,
+        object::Tables,
+        promotion::{Candidate, Growth},
+    },
+    ledger::EventError,
+    line::Tally,
+    mapper::{
+        MetricType,
+        cache::{Action, EntryIndex, Recipe, RecipeCache},
+    },
+    registry::Stale,
+};
+
+impl Core {
+    pub(super) fn drain_slots(&mut self, tables: &Tables, now: Timestamp) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        promotion.drain(&tables.slots, |growth| self.grow(growth, now));
+        self.promotion = Some(promotion);
+    }
+
+    pub(super) fn release(&mut self, tables: &Tables, now: Timestamp) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        let mut left = Vec::new();
+        promotion.release(&tables.slots, |growth| self.grow(growth, now), |entry| left.push(entry));
+        for entry in left {
+            if let Some(entry) = self.cache.entry_mut(entry) {
+                entry.promoted = false;
+            }
+        }
+        self.promotion = Some(promotion);
+    }
+
+    pub(super) fn promote(&mut self, tables: &Tables, mut candidates: Vec<Candidate>) {
+        let (Some(promotion), cache) = (self.promotion.as_mut(), &mut self.cache) else { return };
+        candidates.retain(|candidate| is_still_of(cache, candidate, tables.seed));
+        promotion.promote(&tables.slots, &tables.identities, &candidates, |entry, result| {
+            if let Some(entry) = cache.entry_mut(entry) {
+                entry.promoted = result.is_ok();
+                entry.promotable = result.is_ok();
+            }
+        });
+    }
+
+    /// Records what a slot has counted.
+    pub(super) fn grow(&mut self, growth: Growth, now: Timestamp) {
+        let Some(mut recipe) = self.cache.entry(growth.entry).map(|entry| entry.recipe) else { return };
+        self.ledger.slot_lines += growth.lines;
+        if self.add_growth(&recipe, growth, now).is_err() {
+            // The series expired while the kernel saw nothing of it; its line makes it anew.
+            match self.renew(growth.entry, now) {
+                Ok(renewed) => {
+                    recipe = renewed;
+                    // A series that was just made cannot be gone.
+                    let _ = self.add_growth(&recipe, growth, now);
+                    if recipe.overflow {
+                        self.ledger.count_overflow(MetricType::Counter, growth.lines);
+                    }
+                }
+                Err(why) => {
+                    let tally = &mut self.ledger.tally;
+                    tally.lines += growth.lines;
+                    tally.samples += growth.lines;
+                    tally.events += growth.lines;
+                    return self.count_unrecorded_lines(&why, growth.lines, 1);
+                }
+            }
+        }
+        self.count_warm(&recipe, growth.lines);
+    }
+
+    pub(super) fn add_growth(
+        &mut self,
+        recipe: &Recipe,
+        growth: Growth,
+        now: Timestamp,
+    ) -> Result<(), Stale> {
+        let amount = scaled(growth.sum, unit(recipe).unwrap_or(1));
+        match recipe.action {
+            Action::Drop => {
+                self.ledger.dropped += growth.lines;
+                return Ok(());
+            }
+            // Relative, so the order among other changes makes no difference.
+            Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
+            // Only these are promoted.
+            Action::Count | Action::Gauge | Action::Observe => {
+                self.registry.add(recipe.series, amount, now)?;
+            }
+        }
+        self.ledger.count_recorded(MetricType::Counter, growth.lines);
+        Ok(())
+    }
+
+    /// Finds or makes the series of a remembered line once more.
+    pub(super) fn renew(&mut self, index: EntryIndex, now: Timestamp) -> Result<Recipe, Unrecorded> {
+        let line = self.cache.entry(index).map(|entry| entry.line("0")).unwrap_or_default();
+        let mut parser = std::mem::take(&mut self.parser);
+        // A line that was remembered gives exactly one event.
+        let mut renewed = Err(Unrecorded {
+            mapping: None,
+            metric_type: MetricType::Counter,
+            why: EventError::EmptyMetricName.into(),
+        });
+        parser.parse_line(&line, &mut Tally::default(), &mut |event| renewed = self.resolve(&event, now));
+        self.parser = parser;
+        let recipe = renewed?;
+        if let Some(entry) = self.cache.entry_mut(index).filter(|_| !recipe.overflow) {
+            entry.recipe = recipe;
+        }
+        Ok(recipe)
+    }
+
+    /// What could be promoted, busiest first. Ends the cache's window.
+    pub(super) fn candidates(&mut self, seed: u64, seconds: f64) -> Vec<Candidate> {
+        let Some(promotion) = &self.promotion else { return Vec::new() };
+        let options = *promotion.options();
+        let mut busy = Vec::new();
+        let registry = &self.registry;
+        self.cache.take_window(|index, entry, lines| {
+            let rate = f64::from(lines) / seconds;
+            // A series that expired and found no room since is not worth a slot.
+            let recipe = &entry.recipe;
+            let has_series = recipe.action == Action::Drop || registry.is_live(recipe.series);
+            if entry.promotable && !entry.promoted && has_series && rate >= options.promote_lines_per_second {
+                busy.push((index, rate));
+            }
+        });
+        busy.sort_by(|a, b| b.1.total_cmp(&a.1));
+        busy.truncate(options.promotions_per_tick);
+        let mut candidates = Vec::with_capacity(busy.len());
+        for (index, lines_per_second) in busy {
+            let Some(entry) = self.cache.entry_mut(index) else { continue };
+            match identity_of(&entry.line("0"), seed) {
+                Some(identity) => candidates.push(Candidate { entry: index, identity, lines_per_second }),
+                None => entry.promotable = false,
+            }
+        }
+        candidates
+    }
+}
+
+/// Whether the candidate's entry still is the line that it was made from. While the lock was released
+/// for a grace period a full cache may have given the entry to another line, whose series would then
+/// take what the kernel counts of this one.
+pub(super) fn is_still_of(cache: &RecipeCache, candidate: &Candidate, seed: u64) -> bool {
+    cache.entry(candidate.entry).is_some_and(|entry| {
+        entry.promotable && !entry.promoted && identity_of(&entry.line("0"), seed) == Some(candidate.identity)
+    })
+}
+
+/// How much one unit on the wire is worth to the recipe's series; `None` if the kernel cannot count
+/// for it.
+pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
+    match recipe.action {
+        Action::Count | Action::UpDown => {
+            let scale = recipe.scale;
+            if !(1.0..=SCALE_MAX).contains(&scale) || scale.fract() != 0.0 {
+                return None;
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a whole number, just checked"
+            )]
+            let scale = scale as u64;
+            exact_unit(recipe.divisor)?.checked_mul(scale)
+        }
+        // Nobody looks at the sum.
+        Action::Drop => Some(1),
+        Action::Gauge | Action::Observe => None,
+    }
+}
+
+/// Whole scales up to this one are applied to a slot's sum.
+const SCALE_MAX: f64 = 1_000_000.0;
+
+/// A slot's sum times what one unit is worth; 128 bits hold every product of the two.
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53, as a counter is at all")]
+pub(super) fn scaled(sum: u64, unit: u64) -> f64 {
+    (u128::from(sum) * u128::from(unit)) as f64
+}
+
+/// How much one unit on the wire is worth, if that is a whole number and dividing any whole number of
+/// up to 15 digits by `divisor` gives exactly that multiple: then a sum can be scaled instead of each
+/// value. The division is exact enough when the divisor is within half a rounding error of its
+/// reciprocal, as 0.1 and 0.5 are; a line with another rate stays with userspace.
+pub(super) fn exact_unit(divisor: f64) -> Option<u64> {
+    let unit = (1.0 / divisor).round();
+    if !(1.0..=1_000_000.0).contains(&unit) || divisor.mul_add(unit, -1.0).abs() > 2.0_f64.powi(-54) {
+        return None;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and a million, checked above"
+    )]
+    let unit = unit as u64;
+    Some(unit)
+}

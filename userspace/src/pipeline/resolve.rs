@@ -1,0 +1,172 @@
+//! Event -> rule -> the series it goes to, and what to do with its value.
+
+use smallvec::SmallVec;
+
+use super::core::Core;
+use crate::{
+    clock::Timestamp,
+    ledger::{EventError, Mapping},
+    line::{Event, EventKind, escape::escape_name},
+    mapper::{
+        CounterType, MetricType, ObserverType, RuleAction,
+        cache::{Action, Recipe},
+        results::Matched,
+    },
+    registry::{FamilyKind, Refusal, SeriesId, SeriesRequest},
+};
+
+impl Core {
+    /// Maps the event and finds or makes its series.
+    pub(super) fn resolve(&mut self, event: &Event<'_>, now: Timestamp) -> Result<Recipe, Unrecorded> {
+        let metric_type = MetricType::from(event.kind);
+        let rule = self.find_rule(metric_type, event.name);
+        let mapper = &*self.mapper;
+        let rule = rule.and_then(|rule| mapper.rules().get(rule));
+        let options = rule.map_or(mapper.unmapped(), |rule| &rule.series);
+        let mut recipe = Recipe {
+            series: SeriesId::NONE,
+            action: Action::Drop,
+            divisor: event.divisor,
+            scale: 1.0,
+            times: event.times,
+            tagged: !event.tags.is_empty(),
+            mapped: rule.is_some(),
+            overflow: false,
+        };
+        self.name.clear();
+        let mut labels: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(event.tags);
+        let mut up_down = false;
+        if let Some(rule) = rule {
+            if rule.action == RuleAction::Drop {
+                return Ok(recipe);
+            }
+            self.label_values.clear();
+            rule.name.expand(event.name, &self.captures, &mut self.label_values);
+            escape_name(&self.label_values, &mut self.name);
+            if self.name.is_empty() {
+                return Err(Unrecorded {
+                    mapping: None,
+                    metric_type,
+                    why: EventError::EmptyMetricName.into(),
+                });
+            }
+            up_down = rule.counter == CounterType::UpDown;
+            recipe.scale = rule.scale.unwrap_or(1.0);
+            // First all texts, then the borrows of them.
+            self.label_values.clear();
+            let ends: SmallVec<[usize; 16]> = rule
+                .labels
+                .iter()
+                .map(|(_, value)| {
+                    value.expand(event.name, &self.captures, &mut self.label_values);
+                    self.label_values.len()
+                })
+                .collect();
+            let mut from = 0;
+            for ((key, _), end) in rule.labels.iter().zip(ends) {
+                let value = self.label_values.get(from..end).unwrap_or_default();
+                from = end;
+                match labels.iter_mut().find(|(tag, _)| **tag == **key) {
+                    Some(_) if rule.honor_labels => {}
+                    Some(tag) => tag.1 = value,
+                    None => labels.push((key, value)),
+                }
+            }
+        } else {
+            escape_name(event.name, &mut self.name);
+        }
+        let mapping = if rule.is_some() { Mapping::Mapped } else { Mapping::Unmapped };
+        let unrecorded = |why| Unrecorded { mapping: Some(mapping), metric_type, why };
+        if self.name.is_empty() {
+            return Err(unrecorded(EventError::EmptyMetricName.into()));
+        }
+        let kind;
+        (kind, recipe.action) = match event.kind {
+            EventKind::Counter if up_down => (FamilyKind::Gauge, Action::UpDown),
+            // Before a series is made for it.
+            EventKind::Counter if event.value() * recipe.scale < 0.0 => {
+                return Err(unrecorded(EventError::IllegalNegativeCounter.into()));
+            }
+            EventKind::Counter => (FamilyKind::Counter, Action::Count),
+            EventKind::Gauge { .. } => (FamilyKind::Gauge, Action::Gauge),
+            EventKind::Observer => match options.observer {
+                ObserverType::Summary => (FamilyKind::Summary, Action::Observe),
+                ObserverType::Histogram => (FamilyKind::Histogram, Action::Observe),
+            },
+        };
+        let request = SeriesRequest {
+            family: &self.name,
+            kind,
+            labels: &labels,
+            help: &options.help,
+            ttl: options.ttl,
+            max_series: options.max_series,
+            summary: &options.summary,
+            histogram: &options.histogram,
+        };
+        let resolved =
+            self.registry.resolve(&request, now).map_err(|refusal| unrecorded(Why::Refused(refusal)))?;
+        (recipe.series, recipe.overflow) = (resolved.id, resolved.overflow);
+        Ok(recipe)
+    }
+
+    /// The position of the rule that takes a name. `self.captures` then holds what its pattern
+    /// captured.
+    pub(super) fn find_rule(&mut self, metric_type: MetricType, name: &str) -> Option<usize> {
+        if self.mapper.rules().is_empty() && self.results.entries_max() == 0 {
+            return None;
+        }
+        if let Some(known) = self.results.get(metric_type, name) {
+            let known = known.as_ref()?;
+            self.captures.clone_from(&known.captures);
+            return Some(known.rule);
+        }
+        self.ledger.mapping_misses += 1;
+        let found = self.mapper.find(metric_type, name, &mut self.captures).map(|rule| rule.number);
+        if self.results.entries_max() > 0 {
+            let matched = found.map(|rule| Matched { rule, captures: self.captures.clone() });
+            self.results.insert(metric_type, name, matched);
+        }
+        found
+    }
+
+    /// Counts an event without a series, under its reason. `self.name` is still the family's.
+    pub(super) fn count_unrecorded(&mut self, unrecorded: &Unrecorded, times: u64) {
+        self.count_unrecorded_lines(unrecorded, 1, times);
+    }
+
+    /// The same for `lines` lines, of which each counts `times` times.
+    pub(super) fn count_unrecorded_lines(&mut self, unrecorded: &Unrecorded, lines: u64, times: u64) {
+        match unrecorded.mapping {
+            Some(mapping) => self.ledger.count_mapping(mapping, lines.saturating_mul(times)),
+            None => self.ledger.count_lookups(lines.saturating_mul(times)),
+        }
+        match unrecorded.why {
+            Why::Error(error) => self.ledger.count_error(error, lines),
+            Why::Refused(refusal) => {
+                self.ledger.count_refused(unrecorded.metric_type, &self.name, refusal, lines);
+            }
+        }
+    }
+}
+
+/// An event that has no series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unrecorded {
+    /// What the mapping counted; `None` if it came to no decision.
+    pub(super) mapping: Option<Mapping>,
+    pub(super) metric_type: MetricType,
+    pub(super) why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Error(EventError),
+    Refused(Refusal),
+}
+
+impl From<EventError> for Why {
+    fn from(error: EventError) -> Self {
+        Self::Error(error)
+    }
+}
