@@ -13,7 +13,7 @@ mod run;
 use case::Case;
 
 /// Each file with its cases.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 15] = [
     ("lines", include_str!("cases/lines.case")),
     ("values", include_str!("cases/values.case")),
     ("tags", include_str!("cases/tags.case")),
@@ -22,12 +22,18 @@ const FILES: [(&str, &str); 9] = [
     ("registry", include_str!("cases/registry.case")),
     ("flags", include_str!("cases/flags.case")),
     ("web", include_str!("cases/web.case")),
-    ("mapping", include_str!("cases/mapping.case")),
+    ("schema", include_str!("cases/schema.case")),
+    ("invalid", include_str!("cases/invalid.case")),
+    ("matching", include_str!("cases/matching.case")),
+    ("templates", include_str!("cases/templates.case")),
+    ("rules", include_str!("cases/rules.case")),
+    ("observers", include_str!("cases/observers.case")),
+    ("time", include_str!("cases/time.case")),
 ];
 
 fn cases() -> Vec<Case> {
     let cases: Vec<Case> = FILES.into_iter().flat_map(|(file, text)| case::parse(file, text)).collect();
-    assert!(cases.len() >= 150, "{} cases", cases.len());
+    assert!(cases.len() >= 400, "{} cases", cases.len());
     cases
 }
 
