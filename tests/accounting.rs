@@ -63,8 +63,9 @@ proptest! {
         payloads in prop::collection::vec(payload(), 0..6),
         dogstatsd: bool,
         graphite: bool,
+        packing: bool,
     ) {
-        let dialects = Dialects { dogstatsd, graphite, ..Dialects::default() };
+        let dialects = Dialects { dogstatsd, graphite, packing, ..Dialects::default() };
         let (once, thrice) = (pipeline(dialects), pipeline(dialects));
         ingest(&once, &payloads);
         for _ in 0..3 {

@@ -43,13 +43,13 @@ pub struct Read {
     pub errors: BTreeMap<&'static str, u64>,
 }
 
-/// Reads `line`, with all dialects.
-pub fn read(line: &[u8]) -> Read {
+/// Reads `line`, with all dialects of tags; `packing` says whether counters and gauges may be packed.
+pub fn read(line: &[u8], packing: bool) -> Read {
     let mut read = Read::default();
     if line.is_empty() {
         return read;
     }
-    if let Err(reason) = read.line(line) {
+    if let Err(reason) = read.line(line, packing) {
         read.error(reason);
     }
     read
@@ -60,7 +60,7 @@ impl Read {
         *self.errors.entry(reason).or_default() += 1;
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+    fn line(&mut self, line: &[u8], packing: bool) -> Result<(), &'static str> {
         let line = String::from_utf8(line.to_vec()).map_err(|_| "malformed_line")?;
         if line.starts_with("_e{") {
             self.notice = Some(dogstatsd_event(&line).map(|()| "event").ok_or("malformed_event")?);
@@ -89,7 +89,8 @@ impl Read {
             return Err("not_enough_parts_after_colon");
         }
         let samples: Vec<String> = if parts[0].contains(':') {
-            if !["ms", "h", "d", "c", "g"].contains(&parts[1]) {
+            let packs = if packing { &["ms", "h", "d", "c", "g"][..] } else { &["ms", "h", "d"] };
+            if !packs.contains(&parts[1]) {
                 return Err("invalid_extended_aggregate_type");
             }
             let after = parts[1..].join("|");

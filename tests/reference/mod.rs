@@ -61,7 +61,7 @@ impl Expected {
     fn line(&mut self, line: &[u8]) {
         self.lines += 1;
         self.empty_lines += u64::from(line.is_empty());
-        let read = line::read(line);
+        let read = line::read(line, false);
         self.samples += read.samples;
         self.tagged_samples += read.tagged_samples;
         self.tag_errors += read.tag_errors;

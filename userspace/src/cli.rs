@@ -254,6 +254,13 @@ pub struct DialectFlags {
     /// Leave Graphite tags unparsed.
     #[arg(long = "no-statsd.parse-graphite-tags", overrides_with = "graphite")]
     pub no_graphite: bool,
+    /// Parse several values of a counter or gauge (name:1:2|c), which statsd_exporter takes for timers,
+    /// histograms and distributions only. [default: off]
+    #[arg(long = "statsd.parse-dogstatsd-packing", overrides_with = "no_packing")]
+    pub packing: bool,
+    /// Refuse several values of a counter or gauge.
+    #[arg(long = "no-statsd.parse-dogstatsd-packing", overrides_with = "packing")]
+    pub no_packing: bool,
 }
 
 impl Cli {

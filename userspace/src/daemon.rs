@@ -255,6 +255,7 @@ fn pipeline_options(config: &Config, mapper: Arc<Mapper>, relay: Option<Arc<Rela
             librato: config.dialects.librato,
             signalfx: config.dialects.signalfx,
             graphite: config.dialects.graphite,
+            packing: config.dialects.packing,
         },
         registry: config.registry,
         mapper,

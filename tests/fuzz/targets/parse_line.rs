@@ -26,8 +26,8 @@ fn keep(event: &Event<'_>) -> Kept {
 }
 
 fuzz_target!(|payload: &[u8]| {
-    let graphite = payload.len() % 2 == 1;
-    let mut parser = Parser::new(Dialects { graphite, ..Dialects::default() });
+    let (graphite, packing) = (payload.len() % 2 == 1, payload.len() % 4 >= 2);
+    let mut parser = Parser::new(Dialects { graphite, packing, ..Dialects::default() });
     let mut tally = Tally::default();
     let (mut lines, mut events) = (0, 0);
     for line in line::lines(payload) {

@@ -75,6 +75,7 @@ pub struct Dialects {
     pub librato: bool,
     pub signalfx: bool,
     pub graphite: bool,
+    pub packing: bool,
 }
 
 /// Whether to count in the kernel.
@@ -161,6 +162,7 @@ impl Config {
                 librato: !cli.dialects.no_librato,
                 signalfx: !cli.dialects.no_signalfx,
                 graphite: cli.dialects.graphite,
+                packing: cli.dialects.packing,
             },
             ebpf: ebpf(cli)?,
             xdp: xdp(cli)?,

@@ -7,19 +7,22 @@ use super::{graphite, influx, librato};
 /// Which tag dialects are understood; by default all that statsd_exporter knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialects {
-    /// Also whether events and service checks are told from metrics, and whether counters and gauges
-    /// may be packed. Fields after the type are read either way, only their tags are not.
+    /// Also whether events and service checks are told from metrics. Fields after the type are read
+    /// either way, only their tags are not.
     pub dogstatsd: bool,
     pub influx: bool,
     pub librato: bool,
     pub signalfx: bool,
     /// Off by default: to statsd_exporter a `;` belongs to the name.
     pub graphite: bool,
+    /// Whether several values of a counter or gauge may stand before one type, as those of an observer
+    /// always may. Off by default: statsd_exporter refuses them.
+    pub packing: bool,
 }
 
 impl Default for Dialects {
     fn default() -> Self {
-        Self { dogstatsd: true, influx: true, librato: true, signalfx: true, graphite: false }
+        Self { dogstatsd: true, influx: true, librato: true, signalfx: true, graphite: false, packing: false }
     }
 }
 

@@ -350,18 +350,26 @@ mod tests {
     }
 
     #[test]
-    fn counters_and_gauges_are_packed_too() {
-        check("a:1:2|c|@0.5|#k:v", &["a{k=v} counter 2*1!", "a{k=v} counter 4*1!"]);
-        check("a:1:+2:-3:4|g", &["a{} gauge 1*1!", "a{} gauge+ 2*1!", "a{} gauge+ -3*1!", "a{} gauge 4*1!"]);
+    fn counters_and_gauges_are_packed_where_that_is_wanted() {
+        let on = Dialects { packing: true, ..Dialects::default() };
+        check_dialects(on, "a:1:2|c|@0.5|#k:v", &["a{k=v} counter 2*1!", "a{k=v} counter 4*1!"]);
+        check_dialects(
+            on,
+            "a:1:+2:-3:4|g",
+            &["a{} gauge 1*1!", "a{} gauge+ 2*1!", "a{} gauge+ -3*1!", "a{} gauge 4*1!"],
+        );
+        check_dialects(on, "a:1:2|h", &["a{} observer 1*1!", "a{} observer 2*1!"]);
+        for kind in ["s", "", "cc"] {
+            check_dialects(on, &format!("a:1:2|{kind}|#k:v"), &["invalid_extended_aggregate_type 1"]);
+        }
     }
 
     #[test]
-    fn other_types_are_not_packed() {
-        for kind in ["s", "", "cc"] {
+    fn what_is_no_observer_is_not_packed() {
+        for kind in ["c", "g", "s", "", "cc"] {
             check(&format!("a:1:2|{kind}|#k:v"), &["invalid_extended_aggregate_type 1"]);
         }
         let off = Dialects { dogstatsd: false, ..Dialects::default() };
-        check_dialects(off, "a:1:2|c", &["invalid_extended_aggregate_type 1"]);
         check_dialects(off, "a:1:2|d", &["a{} observer 1*1!", "a{} observer 2*1!"]);
     }
 
@@ -533,8 +541,9 @@ mod tests {
             line in "[ab,#\\[\\]=;]{1,8}:[0-9.+-]{1,3}\\|(c|g|ms|h|s)(\\|(card:|[@#ckTe0-9.:,]{0,6})){0,3}",
             other in -1e9..1e9f64,
             graphite: bool,
+            packing: bool,
         ) {
-            let mut parser = Parser::new(Dialects { graphite, ..Dialects::default() });
+            let mut parser = Parser::new(Dialects { graphite, packing, ..Dialects::default() });
             let mut first = None;
             parser.parse_line(line.as_bytes(), &mut Tally::default(), &mut |event| {
                 first = event.cacheable.then(|| format!("{:?}", Event { raw: 0.0, kind: unsigned(event.kind), ..event }));

@@ -30,12 +30,12 @@ pub(super) fn sample_type(text: &str) -> SampleType {
 }
 
 impl SampleType {
-    /// Whether several values may stand before one type. statsd_exporter takes them for observers
-    /// only; the protocol of DogStatsD has them for all but sets.
+    /// Whether several values may stand before one type. The protocol of DogStatsD has them for all but
+    /// sets, statsd_exporter for observers only.
     pub(super) fn packs(self, dialects: Dialects) -> bool {
         match self {
             Self::Timer | Self::Observation => true,
-            Self::Counter | Self::Gauge => dialects.dogstatsd,
+            Self::Counter | Self::Gauge => dialects.packing,
             Self::Set | Self::Unknown => false,
         }
     }

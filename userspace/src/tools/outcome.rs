@@ -43,7 +43,7 @@ pub(super) fn of_line(mapper: &Arc<Mapper>, line: &[u8]) -> Outcome {
     Outcome { series: series(&String::from_utf8_lossy(&text)), refused }
 }
 
-/// Those that are on without flags; tags in the way of Graphite are an addition that is off.
+/// Those that are on without flags; Graphite's tags and packed counters are additions that are off.
 pub(super) fn all_dialects() -> Dialects {
     Dialects::default()
 }
