@@ -16,6 +16,8 @@ pub mod machine;
 pub mod kernel_cost;
 pub mod userspace;
 
+pub mod mapping;
+
 pub mod exposition;
 
 pub mod registry;

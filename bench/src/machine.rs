@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 /// Where the figures were taken.
@@ -65,6 +66,20 @@ pub fn thread_cpu_time() -> Duration {
     // SAFETY: `spec` is writable and outlives the call; every Linux has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spec) };
     Duration::from_secs(spec.tv_sec.unsigned_abs()) + Duration::from_nanos(spec.tv_nsec.unsigned_abs())
+}
+
+/// Memory that this process has now.
+///
+/// # Errors
+///
+/// `/proc` does not tell.
+pub fn resident_bytes() -> anyhow::Result<f64> {
+    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    let kibibytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok())
+        .context("/proc/self/status has no VmRSS")?;
+    Ok(kibibytes * 1024.0)
 }
 
 /// Adds `amount` sixteen times, one after the other; the compiler would multiply.

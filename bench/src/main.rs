@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use rotameter_bench::{
-    exposition, idle, kernel_cost, live, machine, registry,
+    exposition, idle, kernel_cost, live, machine, mapping, registry,
     report::{Report, Row},
     userspace,
 };
@@ -49,6 +49,8 @@ enum Scenario {
     KernelCost,
     /// From ring to registry, and merely walking the ring.
     Userspace,
+    /// What a mapping file costs; needs no root.
+    Mapping,
     /// Resident memory per series, by type.
     Registry,
     /// A scrape of half a million series; needs no root.
@@ -72,6 +74,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants(Scenario::Userspace) {
         rows.extend(userspace::measure(&object(&cli)?, cli.runs).context("scenario userspace")?);
+    }
+    if wants(Scenario::Mapping) {
+        rows.extend(mapping::measure(cli.runs).context("scenario mapping")?);
     }
     if wants(Scenario::Registry) {
         rows.extend(registry::measure().context("scenario registry")?);

@@ -1,6 +1,6 @@
 //! Mapping file -> what it costs: to load, to use on a warm cache, and for names never seen.
 
-use std::{fmt::Write as _, fs, hint::black_box, sync::Arc, time::Duration};
+use std::{fmt::Write as _, hint::black_box, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rotameter::{
@@ -10,7 +10,11 @@ use rotameter::{
     pipeline::{Pipeline, PipelineOptions},
 };
 
-use crate::{machine::thread_cpu_time, report::Row, userspace::cold_payloads};
+use crate::{
+    machine::{resident_bytes, thread_cpu_time},
+    report::Row,
+    userspace::cold_payloads,
+};
 
 /// Globs and regular expressions of the mapping file in the warm measurement.
 const GLOBS: usize = 100;
@@ -97,7 +101,7 @@ fn load_large(runs: usize) -> anyhow::Result<Vec<Row>> {
         let started = thread_cpu_time();
         kept.push(black_box(mapper(&text)?));
         milliseconds.push((thread_cpu_time() - started).as_secs_f64() * 1e3);
-        mebibytes.push(resident_bytes()?.saturating_sub(before) as f64 / f64::from(1 << 20));
+        mebibytes.push((resident_bytes()? - before) / f64::from(1 << 20));
     }
     Ok(vec![
         Row::new("mapping", format!("loading {LARGE_GLOBS} globs"), "ms", &milliseconds).at_most(100.0),
@@ -111,7 +115,7 @@ fn pipeline(mapper: Mapper) -> Pipeline {
 
 fn mapper(text: &str) -> anyhow::Result<Mapper> {
     let Loaded { mapper, .. } =
-        Mapper::from_text(text, "generated.yml", &LoadOptions::default()).context("the generated mapping file")?;
+        Mapper::from_text(text.as_bytes(), "generated.yml", LoadOptions::default()).context("the generated mapping file")?;
     Ok(mapper)
 }
 
@@ -176,10 +180,4 @@ fn airflow_file(globs: usize, regexes: usize) -> String {
 
 fn nanoseconds_each(started: Duration, count: usize) -> f64 {
     (thread_cpu_time() - started).as_secs_f64() * 1e9 / count as f64
-}
-
-fn resident_bytes() -> anyhow::Result<u64> {
-    let statm = fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = statm.split(' ').nth(1).context("/proc/self/statm")?.parse()?;
-    Ok(pages * rustix::param::page_size() as u64)
 }

@@ -1,14 +1,14 @@
 //! Series by the hundred thousand -> resident bytes for each, by type.
 
-use std::fs;
-
-use anyhow::Context as _;
 use rotameter::{
     clock::Timestamp,
     registry::{FamilyKind, HistogramOptions, Registry, RegistryConfig, SeriesRequest, SummaryOptions},
 };
 
-use crate::{machine::thread_cpu_time, report::Row};
+use crate::{
+    machine::{resident_bytes, thread_cpu_time},
+    report::Row,
+};
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 /// Tasks of each DAG.
@@ -113,13 +113,4 @@ fn resolve(
     let resolved = registry.resolve(&request, NOW)?;
     anyhow::ensure!(!resolved.overflow, "the default budget has no room for the scenario");
     Ok(resolved.id)
-}
-
-fn resident_bytes() -> anyhow::Result<f64> {
-    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let kibibytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok())
-        .context("/proc/self/status has no VmRSS")?;
-    Ok(kibibytes * 1024.0)
 }
