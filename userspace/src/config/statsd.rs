@@ -101,7 +101,10 @@ fn relay(cli: &Cli) -> Result<Relay, ConfigError> {
             });
         }
     }
-    let bytes = flag("statsd.relay.packet-length", &flags.relay_packet_length, units::parse_size)?;
+    // An unsigned flag of statsd_exporter, so 0x100 does as well as 4Ki.
+    let bytes = flag("statsd.relay.packet-length", &flags.relay_packet_length, |text| {
+        units::parse_unsigned(text).or_else(|_| units::parse_size(text))
+    })?;
     let bytes = usize::try_from(bytes.min(PACKET_BYTES_MAX)).expect("65,507 is small");
     Ok(Relay { targets, packet_bytes_max: (bytes > 0).then_some(bytes) })
 }
@@ -143,6 +146,7 @@ mod tests {
             load(&[&format!("--statsd.relay.packet-length={text}")]).unwrap().relay.packet_bytes_max
         };
         assert_eq!((length("0"), length("20"), length("100000")), (None, Some(20), Some(65_507)));
+        assert_eq!((length("0x20"), length("1Ki")), (Some(32), Some(1024)));
         assert!(load(&["--statsd.relay.address=a:1"; 2]).is_err(), "twice");
         for bad in [":8125", "host:0", "host"] {
             assert!(load(&[&format!("--statsd.relay.address={bad}")]).is_err(), "{bad}");
