@@ -114,8 +114,8 @@ fn pipeline(mapper: Mapper) -> Pipeline {
 }
 
 fn mapper(text: &str) -> anyhow::Result<Mapper> {
-    let Loaded { mapper, .. } =
-        Mapper::from_text(text.as_bytes(), "generated.yml", LoadOptions::default()).context("the generated mapping file")?;
+    let Loaded { mapper, .. } = Mapper::from_text(text.as_bytes(), "generated.yml", LoadOptions::default())
+        .context("the generated mapping file")?;
     Ok(mapper)
 }
 

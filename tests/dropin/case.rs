@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `flag` | a flag; it replaces the default one of its name |
 //! | `bare` | no default flags for the listeners |
+//! | `unheard` | standard error is a pipe that nobody reads |
 //! | `mapping` | the lines that follow, indented by two blanks, are the mapping file |
 //! | `pending` | why the case cannot hold yet; it runs, but may fail |
 //!
@@ -41,6 +42,7 @@ pub(super) struct Case {
     pub(super) name: String,
     pub(super) flags: Vec<String>,
     pub(super) bare: bool,
+    pub(super) unheard: bool,
     pub(super) mapping: Option<String>,
     pub(super) pending: Option<String>,
     pub(super) steps: Vec<Step>,
@@ -146,6 +148,7 @@ impl Reader {
         match word {
             "flag" => case.flags.push(rest_text),
             "bare" => case.bare = true,
+            "unheard" => case.unheard = true,
             "mapping" => case.mapping = Some(block),
             "pending" => case.pending = Some(rest_text),
             "want" => case.expect(Expectation::Want(rest_text)),

@@ -69,12 +69,13 @@ impl Daemon {
             .unwrap_or("/metrics");
         let telemetry_path = telemetry_path.to_owned();
         let output = |name| fs::File::create(directory.path().join(name));
+        let stderr = if case.unheard { Stdio::from(io::pipe()?.1) } else { output("stderr")?.into() };
         let child = Command::new(binary)
             .args(arguments)
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(output("stdout")?)
-            .stderr(output("stderr")?)
+            .stderr(stderr)
             .spawn()?;
         let sender = UdpSocket::bind("127.0.0.1:0")?;
         Ok(Self { child, address, directory, relay, sender, telemetry_path })

@@ -1,6 +1,7 @@
 //! [`Config`] -> everything bound, loaded, attached and served, until it is told to stop.
 
 use std::{
+    io::Write as _,
     net::SocketAddr,
     sync::{
         Arc,
@@ -328,7 +329,10 @@ fn random_seed() -> u64 {
 /// Prints the start-up table for people, or the same as events for machines.
 fn report(rows: &[startup::Row], format: LogFormat) {
     match format {
-        LogFormat::Logfmt => eprint!("{}", startup::table(rows)),
+        LogFormat::Logfmt => {
+            // Nobody is left to tell where standard error is closed, and it stands at `/` as well.
+            let _ = std::io::stderr().write_all(startup::table(rows).as_bytes());
+        }
         LogFormat::Json => {
             for (feature, state, why) in rows {
                 info!(feature, state, why, "start-up");

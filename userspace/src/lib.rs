@@ -29,6 +29,7 @@ pub mod ledger;
 
 pub mod process;
 pub mod self_metrics;
+pub mod version;
 
 pub mod cli;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -24,7 +25,13 @@ pub fn start(log: Log) {
         levels.with_target(*target, LevelFilter::from_level(log.level).min(LevelFilter::INFO))
     });
     let _ = tracing_subscriber::registry()
-        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Lines(log.format)))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                // It would tell standard error that standard error does not work, and panic.
+                .log_internal_errors(false)
+                .event_format(Lines(log.format)),
+        )
         .with(levels)
         .try_init();
 }
@@ -60,23 +67,35 @@ where
 #[derive(Default)]
 struct Fields {
     message: String,
-    others: Vec<(&'static str, String)>,
+    others: Vec<(&'static str, Value)>,
 }
 
 impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.keep(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.keep(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.keep(field, value.into());
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.keep(field, value.to_owned());
+        self.keep(field, value.into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.keep(field, format!("{value:?}"));
+        self.keep(field, format!("{value:?}").into());
     }
 }
 
 impl Fields {
-    fn keep(&mut self, field: &Field, value: String) {
+    fn keep(&mut self, field: &Field, value: Value) {
         if field.name() == "message" {
-            self.message = value;
+            self.message = text(&value);
         } else {
             self.others.push((field.name(), value));
         }
@@ -87,15 +106,14 @@ impl Fields {
 ///
 /// Keys and levels are those of `statsd_exporter`, which logs by Go's `slog`.
 fn line(format: LogFormat, time: &str, level: &str, source: Option<&str>, fields: &Fields) -> String {
-    let pairs = [("time", Some(time)), ("level", Some(level)), ("source", source)];
-    let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let pairs = pairs
-        .chain([("msg", fields.message.as_str())])
-        .chain(fields.others.iter().map(|(name, value)| (*name, value.as_str())));
+    let message = Some(fields.message.as_str());
+    let pairs = [("time", Some(time)), ("level", Some(level)), ("source", source), ("msg", message)];
+    let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?))));
+    let pairs = pairs.chain(fields.others.iter().map(|(name, value)| (*name, value.clone())));
     let mut line = String::new();
     match format {
         LogFormat::Logfmt => {
-            for (name, value) in pairs {
+            for (name, value) in pairs.map(|(name, value)| (name, text(&value))) {
                 let space = if line.is_empty() { "" } else { " " };
                 // Writing into a String cannot fail.
                 let _ = if value.is_empty() || value.contains(|c: char| c <= ' ' || c == '"' || c == '=') {
@@ -108,7 +126,7 @@ fn line(format: LogFormat, time: &str, level: &str, source: Option<&str>, fields
         LogFormat::Json => {
             for (name, value) in pairs {
                 line.push(if line.is_empty() { '{' } else { ',' });
-                let _ = write!(line, "{}:{}", json_string(name), json_string(value));
+                let _ = write!(line, "{}:{value}", Value::from(name));
             }
             line.push('}');
         }
@@ -117,8 +135,9 @@ fn line(format: LogFormat, time: &str, level: &str, source: Option<&str>, fields
     line
 }
 
-fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// A value as it stands in text: a string without quotation marks.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -127,7 +146,7 @@ mod tests {
 
     #[track_caller]
     fn check(format: LogFormat, expected: &str) {
-        let others = vec![("interface", "eth0".to_owned()), ("why", "a \"b\"\n".to_owned())];
+        let others = vec![("interface", "eth0".into()), ("why", "a \"b\"\n".into()), ("lines", 7.into())];
         let fields = Fields { message: "XDP attached".to_owned(), others };
         assert_eq!(line(format, "2026-01-01T00:00:00.000Z", "INFO", Some("doors.rs:7"), &fields), expected);
     }
@@ -136,7 +155,7 @@ mod tests {
     fn logfmt_quotes_only_what_needs_it() {
         check(
             LogFormat::Logfmt,
-            "time=2026-01-01T00:00:00.000Z level=INFO source=doors.rs:7 msg=\"XDP attached\" interface=eth0 why=\"a \\\"b\\\"\\n\"\n",
+            "time=2026-01-01T00:00:00.000Z level=INFO source=doors.rs:7 msg=\"XDP attached\" interface=eth0 why=\"a \\\"b\\\"\\n\" lines=7\n",
         );
     }
 
@@ -145,7 +164,7 @@ mod tests {
         check(
             LogFormat::Json,
             "{\"time\":\"2026-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"source\":\"doors.rs:7\",\"msg\":\"XDP attached\",\
-             \"interface\":\"eth0\",\"why\":\"a \\\"b\\\"\\n\"}\n",
+             \"interface\":\"eth0\",\"why\":\"a \\\"b\\\"\\n\",\"lines\":7}\n",
         );
     }
 }

@@ -88,19 +88,26 @@ pub(super) fn read(
     let mut given = HashSet::new();
     let mut read = Vec::new();
     let mut files = 0;
+    // Printed only if the rest can be read; other pages do not wait for it.
+    let mut help = false;
     while let Some(argument) = next(&mut waiting, &mut files)? {
         if argument == "--" {
             // Nothing but positional arguments may follow, and the daemon has none.
-            return waiting
-                .pop()
-                .map_or(Ok(Request::Run(read)), |next| Err(UsageError::Positional(shown(&next))));
+            match waiting.pop() {
+                Some(next) if !help => return Err(UsageError::Positional(shown(&next))),
+                _ => break,
+            }
         }
         let Some(long) = argument.strip_prefix("--") else {
             match argument.strip_prefix('-').map(|short| short.chars().next()) {
-                Some(Some('h')) => return Ok(Request::Print(Page::Help)),
+                Some(Some('h')) => {
+                    help = true;
+                    continue;
+                }
                 Some(short) => {
                     return Err(UsageError::UnknownShort(short.map(String::from).unwrap_or_default()));
                 }
+                None if help => break,
                 None => return Err(UsageError::Positional(shown(&argument))),
             }
         };
@@ -112,8 +119,13 @@ pub(super) fn read(
         if let (Kind::Page(_) | Kind::Switch, Some(value)) = (flag.kind, &value) {
             return Err(UsageError::SwitchWithValue { name: flag.name.to_owned(), value: shown(value) });
         }
-        if let Kind::Page(page) = flag.kind {
-            return Ok(Request::Print(page));
+        match flag.kind {
+            Kind::Page(Page::Help) if name == "help" => {
+                help = true;
+                continue;
+            }
+            Kind::Page(page) => return Ok(Request::Print(page)),
+            _ => {}
         }
         if !given.insert(flag.name.to_owned()) && flag.kind != Kind::Repeatable {
             return Err(UsageError::Repeated(flag.name.to_owned()));
@@ -130,7 +142,7 @@ pub(super) fn read(
         };
         read.push(format!("--{name}={value}"));
     }
-    Ok(Request::Run(read))
+    Ok(if help { Request::Print(Page::Help) } else { Request::Run(read) })
 }
 
 /// The next argument, with files behind `@` read in its place.

@@ -97,6 +97,9 @@ fn pages_are_asked_for() {
         assert_eq!(ask(&["--on", argument]), Ok(Request::Print(page)), "{argument}");
     }
     check_refused(&["--nope", "--help"], "unknown long flag '--nope'");
+    check_refused(&["--help", "--nope"], "unknown long flag '--nope'");
+    assert_eq!(ask(&["--help", "--a.value=1", "word"]), Ok(Request::Print(Page::Help)));
+    assert_eq!(ask(&["--help", "--version", "--nope"]), Ok(Request::Print(Page::Version)));
 }
 
 #[test]

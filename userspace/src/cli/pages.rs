@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 
 use super::kingpin::{PAGES, Page};
+use crate::version;
 
 /// The heading that a flag stands under, by how its name begins; the first that fits.
 const HEADINGS: [(&str, &str); 16] = [
@@ -31,7 +32,7 @@ pub(super) fn page(table: Command, page: Page) -> String {
     match page {
         Page::Help => shown(table).render_long_help().to_string(),
         Page::Man => man(&shown(table)),
-        Page::Version => table.render_version(),
+        Page::Version => version(),
         Page::CompletionBash => {
             let flags = completions(&table).join(" ");
             format!(
@@ -44,6 +45,18 @@ pub(super) fn page(table: Command, page: Page) -> String {
             format!("#compdef rotameter\ncompadd -- {flags}\n_files\n")
         }
     }
+}
+
+/// In the form of Prometheus' programs. Scripts that look for `statsd_exporter, version` find that too.
+fn version() -> String {
+    let (version, revision) = (version::VERSION, version::REVISION);
+    format!(
+        "rotameter, version {version} (branch: , revision: {revision})\n  \
+           platform:         linux/{}\n  \
+           behaves as:       statsd_exporter, version {}\n",
+        version::go_architecture(),
+        version::STATSD_EXPORTER
+    )
 }
 
 /// The table as people read it: under headings, a switch and its negation as one.
@@ -124,6 +137,14 @@ mod tests {
         }
         assert!(!help.contains("--no-statsd.parse"), "{help}");
         assert!(!help.contains("Other:"), "a flag has no heading\n{help}");
+    }
+
+    #[test]
+    fn the_version_is_told_as_prometheus_programs_do() {
+        let version = print(Page::Version);
+        let first = concat!("rotameter, version ", env!("CARGO_PKG_VERSION"), " (branch: , revision: ");
+        assert!(version.starts_with(first), "{version}");
+        assert!(version.contains("statsd_exporter, version 0.30.0\n"), "{version}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::line::number::{self, NumberError};
+
 /// What is wrong with a number that someone typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -28,8 +30,7 @@ pub enum UnitError {
 /// [`UnitError::Size`], or [`UnitError::TooLarge`] where 64 bits do not hold it.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     // What statsd_exporter takes as well: 1e6.
-    if text.contains(['.', 'e', 'E']) && text.starts_with(|c: char| c.is_ascii_digit()) {
-        let bytes = parse_integer(text).map_err(|_| UnitError::Size)?;
+    if let Ok(bytes) = parse_integer(text) {
         return u64::try_from(bytes).map_err(|_| UnitError::Size);
     }
     let number_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -61,13 +62,17 @@ pub fn parse_count(text: &str) -> Result<u32, UnitError> {
 }
 
 /// A signed number as `statsd_exporter` reads it: as a float whose fraction is cut off, so `1e3` and
-/// `10.7` do.
+/// `10.7` do, and underscores between digits.
 ///
 /// # Errors
 ///
 /// [`UnitError::Number`], or [`UnitError::TooLarge`] where 53 bits do not hold it.
 pub fn parse_integer(text: &str) -> Result<i64, UnitError> {
-    let number: f64 = text.parse().map_err(|_| UnitError::Number)?;
+    let number = match number::parse(text.as_bytes()) {
+        Ok(number) => number,
+        Err(NumberError::OutOfRange(_)) => return Err(UnitError::TooLarge),
+        Err(NumberError::Malformed) => return Err(UnitError::Number),
+    };
     if number.is_nan() {
         return Err(UnitError::Number);
     }
@@ -78,7 +83,7 @@ pub fn parse_integer(text: &str) -> Result<i64, UnitError> {
     Ok(number as i64)
 }
 
-/// An unsigned number as Go reads literals: `16`, `0x10`, `0b1_0000`, `0o20`, `020`.
+/// An unsigned number as Go reads literals: `16`, `1_000`, `0x10`, `0b1_0000`, `0o20`, `020`.
 ///
 /// # Errors
 ///
@@ -91,8 +96,9 @@ pub fn parse_unsigned(text: &str) -> Result<u64, UnitError> {
         .find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, radix, true)))
         .filter(|(digits, ..)| !digits.is_empty())
         .unwrap_or((lower.as_str(), 10, false));
-    // Underscores only behind a prefix, each followed by a digit.
-    let digits = if prefixed && !digits.ends_with('_') && !digits.contains("__") {
+    // Each underscore stands between digits, or between the prefix and one.
+    let digits = if (prefixed || !digits.starts_with('_')) && !digits.ends_with('_') && !digits.contains("__")
+    {
         digits.replace('_', "")
     } else {
         digits.to_owned()
@@ -171,14 +177,18 @@ mod tests {
     fn sizes_are_floats_where_statsd_exporters_are() {
         assert_eq!(parse_size("1e6"), Ok(1_000_000));
         assert_eq!(parse_size("10.7"), Ok(10));
+        assert_eq!(parse_size("1_000"), Ok(1000));
+        assert_eq!(parse_size("inf"), Err(UnitError::Size));
     }
 
     #[test]
     fn signed_numbers_are_floats_cut_off() {
-        for (text, number) in [("1000", 1000), ("1e3", 1000), ("10.7", 10), ("-10.7", -10), ("+5", 5)] {
+        for (text, number) in
+            [("1000", 1000), ("1e3", 1000), ("1_000", 1000), ("10.7", 10), ("-10.7", -10), ("+5", 5)]
+        {
             assert_eq!(parse_integer(text), Ok(number), "{text}");
         }
-        for bad in ["", " 1", "x", "0x10", "nan", "1_000"] {
+        for bad in ["", " 1", "x", "0x10", "nan", "_1", "1__0"] {
             assert_eq!(parse_integer(bad), Err(UnitError::Number), "{bad}");
         }
         assert_eq!(parse_integer("inf"), Err(UnitError::TooLarge));
@@ -196,10 +206,12 @@ mod tests {
             ("0o17", 15),
             ("017", 15),
             ("0x_1_0", 16),
+            ("1_000", 1000),
+            ("0_17", 15),
         ] {
             assert_eq!(parse_unsigned(text), Ok(number), "{text}");
         }
-        for bad in ["", "-1", "+1", "1e3", "1.5", "0x", "08", "1_000", "0x1__0", "0x1_", "_1"] {
+        for bad in ["", "-1", "+1", "1e3", "1.5", "0x", "08", "1__0", "0x1__0", "0x1_", "_1"] {
             assert_eq!(parse_unsigned(bad), Err(UnitError::Count), "{bad}");
         }
         assert_eq!(parse_unsigned("18446744073709551616"), Err(UnitError::TooLarge));

@@ -18,7 +18,8 @@ pub(super) fn page(
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Rotameter</title>\n\
          <style>{STYLE}</style>\n</head>\n<body>\n<h1>Rotameter</h1>\n\
-         <p>StatsD in, Prometheus out; a drop-in for statsd_exporter. Version {version}.</p>\n<ul>\n"
+         <p>StatsD in, Prometheus out; takes the place of the StatsD Exporter \
+         (statsd_exporter). Version {version}.</p>\n<ul>\n"
     );
     let links = [
         (telemetry_path, "the exposition, for Prometheus to scrape"),

@@ -7,6 +7,7 @@ mod credentials;
 mod encoding;
 mod guard;
 mod landing;
+mod path;
 mod places;
 mod quality;
 mod rate_limit;
@@ -136,7 +137,7 @@ impl Site {
 
     /// Answers by path; like `statsd_exporter`, any method does.
     async fn page<B>(&self, request: &Request<B>) -> Page {
-        match request.uri().path() {
+        match path::decoded(request.uri().path()).as_ref() {
             path if path == self.telemetry_path => self.scrape(request).await,
             HEALTHY | HEALTH => health(request.method(), StatusCode::OK, "Statsd Exporter is Healthy.\n"),
             READY if self.pages.ready() => {
