@@ -140,10 +140,18 @@ impl Ledger {
         self.errors[error as usize]
     }
 
-    pub fn count_refused(&mut self, event: MetricType, family: &str, refusal: Refusal, times: u64) {
-        *self.refused.entry(refusal.reason()).or_default() += times;
+    /// Counts `lines` events, each of which counts `times` times to statsd_exporter.
+    pub fn count_refused(
+        &mut self,
+        event: MetricType,
+        family: &str,
+        refusal: Refusal,
+        lines: u64,
+        times: u64,
+    ) {
+        *self.refused.entry(refusal.reason()).or_default() += lines;
         if refusal.is_limit() {
-            return self.count_overflow(event, times);
+            return self.count_overflow(event, lines);
         }
         let key = (event.name(), family.to_owned());
         let key = if self.conflicts.len() < CONFLICT_NAMES_MAX || self.conflicts.contains_key(&key) {
@@ -151,7 +159,8 @@ impl Ledger {
         } else {
             (event.name(), OTHER_NAMES.to_owned())
         };
-        *self.conflicts.entry(key).or_default() += times;
+        let conflicts = self.conflicts.entry(key).or_default();
+        *conflicts = conflicts.saturating_add(lines.saturating_mul(times));
     }
 
     /// Counts events that had no room for their own series.

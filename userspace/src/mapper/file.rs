@@ -111,8 +111,8 @@ fn defaults(walk: &mut Walk<'_>, id: NodeId) -> DefaultsText {
             "match_type" => defaults.match_type = match_type(walk, value).unwrap_or_default(),
             "glob_disable_ordering" => defaults.glob_disable_ordering = walk.flag(value),
             "ttl" => defaults.ttl_nanos = walk.duration_nanos(value).unwrap_or_default(),
-            "summary_options" => defaults.summary = summary_options(walk, value),
-            "histogram_options" => defaults.histogram = histogram_options(walk, value),
+            "summary_options" => defaults.summary = summary_options(walk, &field),
+            "histogram_options" => defaults.histogram = histogram_options(walk, &field),
             "max_series" => defaults.max_series = max_series(walk, value),
             "timer_type" => {
                 legacy(walk, &field, "observer_type");
@@ -165,7 +165,7 @@ fn rule(walk: &mut Walk<'_>, id: NodeId, number: usize) -> RuleText {
                 rule.name_line = field.line;
             }
             "labels" => {
-                for label in walk.fields(value, "a mapping of labels") {
+                for label in walk.fields_of(&field, "a mapping of labels") {
                     let template = walk.text(label.value).unwrap_or_default();
                     rule.labels.push((label.key, label.line, template));
                 }
@@ -179,9 +179,9 @@ fn rule(walk: &mut Walk<'_>, id: NodeId, number: usize) -> RuleText {
                 rule.ttl_line = field.line;
             }
             "scale" => rule.scale = walk.float(value),
-            "summary_options" if !walk.is_null(value) => rule.summary = Some(summary_options(walk, value)),
+            "summary_options" if !walk.is_null(value) => rule.summary = Some(summary_options(walk, &field)),
             "histogram_options" if !walk.is_null(value) => {
-                rule.histogram = Some(histogram_options(walk, value));
+                rule.histogram = Some(histogram_options(walk, &field));
             }
             "summary_options" | "histogram_options" => {}
             "counter_type" => rule.counter = counter_type(walk, value),
@@ -221,9 +221,9 @@ fn legacy(walk: &mut Walk<'_>, field: &Field, instead: &str) {
     walk.report.warn(field.line, text);
 }
 
-fn summary_options(walk: &mut Walk<'_>, id: NodeId) -> SummaryText {
-    let mut options = SummaryText { line: walk.line(id), ..SummaryText::default() };
-    for field in walk.fields(id, "a mapping of summary options") {
+fn summary_options(walk: &mut Walk<'_>, of: &Field) -> SummaryText {
+    let mut options = SummaryText { line: walk.line(of.value), ..SummaryText::default() };
+    for field in walk.fields_of(of, "a mapping of summary options") {
         match field.key.as_str() {
             "quantiles" => options.quantiles = Some(quantiles(walk, field.value)),
             "max_age" => options.max_age_nanos = walk.duration_nanos(field.value).unwrap_or_default(),
@@ -239,9 +239,9 @@ fn summary_options(walk: &mut Walk<'_>, id: NodeId) -> SummaryText {
     options
 }
 
-fn histogram_options(walk: &mut Walk<'_>, id: NodeId) -> HistogramText {
-    let mut options = HistogramText { line: walk.line(id), ..HistogramText::default() };
-    for field in walk.fields(id, "a mapping of histogram options") {
+fn histogram_options(walk: &mut Walk<'_>, of: &Field) -> HistogramText {
+    let mut options = HistogramText { line: walk.line(of.value), ..HistogramText::default() };
+    for field in walk.fields_of(of, "a mapping of histogram options") {
         match field.key.as_str() {
             "buckets" => options.buckets = Some(buckets(walk, field.value)),
             "native_histogram_bucket_factor" => {

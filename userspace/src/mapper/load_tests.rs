@@ -188,8 +188,44 @@ fn anchors_and_merges_work() {
     );
     let [_, merged, listed] = mapper.rules() else { panic!("three rules") };
     assert_eq!((&*merged.pattern, &*merged.series.help), ("b.*", "base"));
-    assert_eq!(merged.labels.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["two", "one"]);
-    assert_eq!((&*listed.pattern, listed.name.constant(), &*listed.series.help), ("c", Some("cc"), "second"));
+    assert_eq!(merged.labels.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!((&*listed.pattern, listed.name.constant(), &*listed.series.help), ("c", Some("no"), "second"));
+}
+
+#[test]
+fn merges_hold_in_the_order_of_the_file() {
+    let mapper = check_ok(
+        "mappings:\n- &base {match: a, name: aa, help: base}\n- {match: b, <<: *base, name: bb}\n\
+         - {<<: *base, match: c}\n- {<<: [{name: first}, {name: second}], match: d}\n",
+    );
+    let seen = mapper.rules().iter().map(|rule| (&*rule.pattern, rule.name.constant(), &*rule.series.help));
+    let expected = [
+        ("a", Some("aa"), "base"),
+        ("a", Some("bb"), "base"),
+        ("c", Some("aa"), "base"),
+        ("d", Some("first"), DEFAULT_HELP),
+    ];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
+    check_error(
+        "mappings:\n- <<: null\n  match: a\n  name: aa\n",
+        "line 2: mapping rule 1 (match \"a\"): cannot unmarshal !!null `null` into a mapping to merge",
+    );
+}
+
+#[test]
+fn labels_and_options_are_merged_with_what_they_meet() {
+    let mapper = check_ok(
+        "mappings:\n- &base {match: a, name: aa, labels: {one: x, two: x}, observer_type: summary, \
+         summary_options: {age_buckets: 3}}\n\
+         - {<<: *base, match: b, labels: {two: y, three: y}, summary_options: {max_age: 1s}}\n\
+         - {<<: *base, match: c, labels: null}\n",
+    );
+    let [_, merged, cleared] = mapper.rules() else { panic!("three rules") };
+    let labels: Vec<_> = merged.labels.iter().map(|(key, text)| (&**key, text.constant())).collect();
+    assert_eq!(labels, [("one", Some("x")), ("two", Some("y")), ("three", Some("y"))]);
+    let summary = &merged.series.summary;
+    assert_eq!((summary.age_buckets, summary.max_age), (3, Duration::from_secs(1)));
+    assert!(cleared.labels.is_empty());
 }
 
 #[test]

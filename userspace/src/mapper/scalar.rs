@@ -37,7 +37,8 @@ pub(super) fn resolve(scalar: &Scalar) -> Resolved<'_> {
     if !text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '.')) {
         return Resolved::Text(text);
     }
-    let plain = text.replace('_', "");
+    // What begins with a point takes no underscores, to the library of statsd_exporter.
+    let plain = if text.starts_with('.') { text.to_owned() } else { text.replace('_', "") };
     if let Some(int) = parse_int(&plain) {
         return Resolved::Int(int);
     }
@@ -227,7 +228,8 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(float(&plain(text)), Some(expected), "{text}");
         }
-        for text in ["x", "1e400", "0x", "1.2.3", "inf", "1e", "", "true", "-", "0x1p2", "1 2"] {
+        for text in ["x", "._1", ".1_0", "1e400", "0x", "1.2.3", "inf", "1e", "", "true", "-", "0x1p2", "1 2"]
+        {
             assert_eq!(float(&plain(text)), None, "{text}");
         }
         assert_eq!(float(&quoted("1")), None);

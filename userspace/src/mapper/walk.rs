@@ -1,6 +1,6 @@
 //! Tree of nodes -> typed values, with a problem where a node is something else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::problem::{Report, Shown};
 use super::scalar::{self, Resolved, mismatch};
@@ -12,6 +12,33 @@ pub(super) struct Field {
     /// Of the key, from 1.
     pub(super) line: usize,
     pub(super) value: NodeId,
+    /// Mappings of the same key that a merge set before, oldest first; what they say and `value` does
+    /// not still holds.
+    beneath: Vec<NodeId>,
+}
+
+/// Entries so far, in order of first appearance.
+#[derive(Default)]
+struct Fields {
+    list: Vec<Field>,
+    places: HashMap<String, usize>,
+}
+
+impl Fields {
+    fn set(&mut self, document: &Document, key: &str, line: usize, value: NodeId) {
+        let is_mapping = |id: NodeId| matches!(document.node(id).value, Value::Mapping(_));
+        let Some(field) = self.places.get(key).and_then(|place| self.list.get_mut(*place)) else {
+            self.places.insert(key.to_owned(), self.list.len());
+            self.list.push(Field { key: key.to_owned(), line, value, beneath: Vec::new() });
+            return;
+        };
+        if is_mapping(field.value) && is_mapping(value) {
+            field.beneath.push(field.value);
+        } else {
+            field.beneath.clear();
+        }
+        (field.line, field.value) = (line, value);
+    }
 }
 
 /// A document on its way into typed values.
@@ -30,23 +57,26 @@ impl<'a> Walk<'a> {
             if scalar::resolve(scalar) == Resolved::Null)
     }
 
-    /// Entries of a mapping, merged ones (`<<`) last; each key once. Null is an empty mapping.
+    /// Entries of a mapping, merged ones (`<<`) included; each key once. Null is an empty mapping.
     pub(super) fn fields(&mut self, id: NodeId, wanted: &str) -> Vec<Field> {
-        let mut fields = Vec::new();
-        let mut places = HashMap::new();
-        self.gather(id, wanted, &mut fields, &mut places);
-        fields
+        let mut fields = Fields::default();
+        self.gather(id, wanted, &mut fields);
+        fields.list
     }
 
-    /// What a mapping says itself goes before what is merged into it, and of several merged ones the
-    /// first. The document's limits on depth and size bound the recursion, merges included.
-    fn gather(
-        &mut self,
-        id: NodeId,
-        wanted: &str,
-        fields: &mut Vec<Field>,
-        places: &mut HashMap<String, usize>,
-    ) {
+    /// Entries of the mapping that is the value of `field`, and of those beneath it.
+    pub(super) fn fields_of(&mut self, field: &Field, wanted: &str) -> Vec<Field> {
+        let mut fields = Fields::default();
+        for &id in field.beneath.iter().chain([&field.value]) {
+            self.gather(id, wanted, &mut fields);
+        }
+        fields.list
+    }
+
+    /// As the library of statsd_exporter merges: in the order of the file, so that a `<<` behind a key
+    /// holds against it; of several merged ones the first. Mappings are merged with what they meet.
+    /// The document's limits on depth and size bound the recursion, merges included.
+    fn gather(&mut self, id: NodeId, wanted: &str, fields: &mut Fields) {
         let document = self.document;
         let Value::Mapping(pairs) = &document.node(id).value else {
             if !self.is_null(id) {
@@ -54,9 +84,7 @@ impl<'a> Walk<'a> {
             }
             return;
         };
-        // Keys of what this one is merged into; they hold against ours.
-        let known = fields.len();
-        let mut merged = Vec::new();
+        let mut own = HashSet::new();
         for &(key, value) in pairs {
             let line = document.node(key).line;
             let Value::Scalar(scalar) = &document.node(key).value else {
@@ -64,31 +92,29 @@ impl<'a> Walk<'a> {
                 continue;
             };
             if scalar.form == ScalarForm::Resolved && &*scalar.text == "<<" {
-                merged.push(value);
+                self.merge(value, fields);
                 continue;
             }
-            let key = scalar.text.to_string();
-            match places.get(&key) {
-                Some(&place) if place >= known => {
-                    let text = format!("key \"{}\" already set; the last one holds", Shown(&key));
-                    self.report.warn(line, text);
-                    fields[place] = Field { key, line, value };
-                }
-                Some(_) => {}
-                None => {
-                    places.insert(key.clone(), fields.len());
-                    fields.push(Field { key, line, value });
-                }
+            if !own.insert(&*scalar.text) {
+                let text = format!("key \"{}\" already set; the last one holds", Shown(&scalar.text));
+                self.report.warn(line, text);
             }
+            fields.set(document, &scalar.text, line, value);
         }
-        for value in merged {
-            match &document.node(value).value {
-                Value::Sequence(items) => {
-                    for item in items {
-                        self.gather(*item, "a mapping to merge", fields, places);
-                    }
-                }
-                _ => self.gather(value, "a mapping to merge", fields, places),
+    }
+
+    fn merge(&mut self, id: NodeId, fields: &mut Fields) {
+        const WANTED: &str = "a mapping to merge";
+        let document = self.document;
+        let items = match &document.node(id).value {
+            Value::Sequence(items) => items.as_slice(),
+            _ => &[id],
+        };
+        for &item in items.iter().rev() {
+            if self.is_null(item) {
+                self.mismatch(item, WANTED);
+            } else {
+                self.gather(item, WANTED, fields);
             }
         }
     }

@@ -144,7 +144,7 @@ impl Core {
         match unrecorded.why {
             Why::Error(error) => self.ledger.count_error(error, lines),
             Why::Refused(refusal) => {
-                self.ledger.count_refused(unrecorded.metric_type, &self.name, refusal, lines);
+                self.ledger.count_refused(unrecorded.metric_type, &self.name, refusal, lines, times);
             }
         }
     }

@@ -112,7 +112,9 @@ pub(super) fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
         "Number of times events were flushed to exporter",
         ledger.batches,
     );
-    let vectors = FamilyKind::ALL
+    // By the label's value.
+    let kinds = [FamilyKind::Counter, FamilyKind::Gauge, FamilyKind::Histogram, FamilyKind::Summary];
+    let vectors = kinds
         .map(|kind| (label("type", kind.name()), float(reading.registry.vectors(kind))))
         .into_iter()
         .filter(|(_, count)| *count > 0.0)
