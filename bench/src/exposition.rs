@@ -16,7 +16,7 @@ use crate::{machine::thread_cpu_time, report::Row};
 
 const SERIES: u32 = 500_000;
 /// As the daemon does it.
-const SLICE_SERIES: usize = 1000;
+const SLICE_SERIES: usize = 256;
 const PART_BYTES: usize = 256 << 10;
 const NOW: Timestamp = Timestamp(1_000_000_000);
 

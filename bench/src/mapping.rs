@@ -32,9 +32,10 @@ const BATCH: usize = 64;
 ///
 /// A mapping file of this module's own does not load, or the recording is missing.
 pub fn measure(runs: usize) -> anyhow::Result<Vec<Row>> {
-    let mut rows = warm(runs)?;
+    // First, for memory that others have given back would not show.
+    let mut rows = load_large(runs)?;
+    rows.extend(warm(runs)?);
     rows.extend(cold(runs)?);
-    rows.extend(load_large(runs)?);
     Ok(rows)
 }
 

@@ -80,6 +80,15 @@ pub struct Cursor {
 /// What a family costs beside its series, so that a step over many small families is bounded too.
 const FAMILY_COST: usize = 1;
 
+/// What a series costs in a step, in counters: an observer has many samples, and a summary's quantiles
+/// are computed from what came since the last scrape.
+const fn series_cost(kind: FamilyKind) -> usize {
+    match kind {
+        FamilyKind::Counter | FamilyKind::Gauge => 1,
+        FamilyKind::Histogram | FamilyKind::Summary => 16,
+    }
+}
+
 /// How many families are looked up at once: finding the place is a search over all names.
 const UPCOMING_MAX: usize = 128;
 
@@ -105,8 +114,8 @@ impl Cursor {
         }
     }
 
-    /// Appends at most about `series_max` series to `out`; own families are written whole. The
-    /// caller locks the registry for each call, and releases it in between.
+    /// Appends what costs about as much as `series_max` counters to `out`; own families are written
+    /// whole. The caller locks the registry for each call, and releases it in between.
     pub fn write_slice(
         &mut self,
         registry: &mut Registry,
@@ -173,8 +182,8 @@ impl Cursor {
         Progress::More
     }
 
-    /// Writes up to `left` series of the present family; returns what that cost. A message of
-    /// protobuf gets up to `series_max`, so that only large families are split.
+    /// Writes series of the present family that cost up to `left`; returns what they did cost. A
+    /// message of protobuf may cost up to `series_max`, so that only large families are split.
     fn write_family_part(
         &mut self,
         registry: &mut Registry,
@@ -185,7 +194,8 @@ impl Cursor {
     ) -> usize {
         let Some(family) = self.family else { return 0 };
         let (clock, mark) = (self.clock, &mut self.mark);
-        let mut part_max = left.min(series_max);
+        let cost = series_cost(registry.family(family).kind);
+        let mut part_max = left.min(series_max).div_ceil(cost);
         let written = match self.format {
             Format::Text => registry.visit_series(family, mark, part_max, now, |family, series| {
                 text::write_series(out, family.name, series);
@@ -199,7 +209,7 @@ impl Cursor {
                 })
             }
             Format::Protobuf(encoding) => {
-                part_max = series_max;
+                part_max = series_max.div_ceil(cost);
                 let mut written = 0;
                 Message::write(out, encoding, |out| {
                     out.family(registry.family(family));
@@ -213,7 +223,7 @@ impl Cursor {
         };
         self.inside = written == part_max;
         // The end of a family costs one as well, so that each turn of the caller's loop does.
-        if self.inside { written } else { written + FAMILY_COST }
+        written * cost + if self.inside { 0 } else { FAMILY_COST }
     }
 
     fn names<'a>(&self, registry: &Registry, name: &'a str, kind: FamilyKind) -> Names<'a> {

@@ -18,7 +18,9 @@ use super::template::Captures;
 /// No rule, and no node.
 const NONE: u32 = u32::MAX;
 /// Segments of a name that are held without allocation.
-const SEGMENTS_INLINE: usize = 24;
+const SEGMENTS_INLINE: usize = 12;
+/// Entries of the stack that are held without allocation.
+const STACK_INLINE: usize = 12;
 /// Marks a stack entry that asks for the rules behind a `**`.
 const DEEP: u32 = 1 << 31;
 
@@ -221,7 +223,7 @@ impl Machine {
         }
         let mut parts = split(name, count.min(self.depth_max));
         let mut best = NONE;
-        let mut stack: SmallVec<[(u32, u32); 32]> = SmallVec::new();
+        let mut stack: SmallVec<[(u32, u32); STACK_INLINE]> = SmallVec::new();
         stack.push((0, 0));
         while let Some((entry, depth)) = stack.pop() {
             let node = &self.nodes[(entry & !DEEP) as usize];
@@ -253,7 +255,7 @@ impl Machine {
         count: usize,
         name: &str,
         parts: &mut [Part],
-        stack: &mut SmallVec<[(u32, u32); 32]>,
+        stack: &mut SmallVec<[(u32, u32); STACK_INLINE]>,
     ) {
         let node = &self.nodes[at as usize];
         if node.heights & height_bit(count - depth as usize) == 0 {

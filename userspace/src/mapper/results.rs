@@ -41,7 +41,7 @@ pub struct ResultCache {
 struct Entry {
     hash: u64,
     metric_type: MetricType,
-    name: Box<str>,
+    name: String,
     result: Option<Matched>,
     newer: u32,
     older: u32,
@@ -82,16 +82,20 @@ impl ResultCache {
             return;
         }
         let hash = self.hash(metric_type, name);
-        let entry = Entry { hash, metric_type, name: name.into(), result, newer: NONE, older: NONE };
         let index = if self.entries.len() < self.entries_max {
-            self.entries.push(entry);
+            let name = name.to_owned();
+            self.entries.push(Entry { hash, metric_type, name, result, newer: NONE, older: NONE });
             u32::try_from(self.entries.len() - 1).unwrap_or(NONE)
         } else {
             let index = self.leaver();
             self.unlink(index);
             let Some(place) = self.entries.get_mut(index as usize) else { return };
-            let left = std::mem::replace(place, entry);
-            if let Ok(occupied) = self.table.find_entry(left.hash, |other| *other == index) {
+            let left = std::mem::replace(&mut place.hash, hash);
+            (place.metric_type, place.result) = (metric_type, result);
+            // The space of the name is used again: on the way of a new name each allocation shows.
+            place.name.clear();
+            place.name.push_str(name);
+            if let Ok(occupied) = self.table.find_entry(left, |other| *other == index) {
                 occupied.remove();
             }
             index
@@ -134,9 +138,9 @@ impl ResultCache {
     }
 
     fn is_of(&self, index: u32, hash: u64, metric_type: MetricType, name: &str) -> bool {
-        self.entries.get(index as usize).is_some_and(|entry| {
-            entry.hash == hash && entry.metric_type == metric_type && *entry.name == *name
-        })
+        self.entries
+            .get(index as usize)
+            .is_some_and(|entry| entry.hash == hash && entry.metric_type == metric_type && entry.name == name)
     }
 
     /// Who has to go for a new one.

@@ -42,8 +42,9 @@ use crate::{
 
 /// Records that one hold of the lock takes from a ring; about a tenth of a millisecond's work.
 const RING_BATCH_RECORDS: usize = 512;
-/// Series that one hold of the lock writes into an exposition.
-const EXPOSITION_SLICE_SERIES: usize = 1000;
+/// Counters that one hold of the lock writes into an exposition, or other series that cost as much;
+/// about a tenth of a millisecond's work.
+const EXPOSITION_SLICE_SERIES: usize = 256;
 /// From this size on a part of an exposition is handed over.
 const EXPOSITION_PART_BYTES: usize = 256 << 10;
 

@@ -444,11 +444,11 @@ impl Registry {
 
         let order = &mut self.families[family as usize].series;
         let first = order.is_empty();
-        order.insert(id.index, compare_with(all, id.index));
+        order.insert_late(id.index, |a, b| compare(&all[a as usize], &all[b as usize]));
         if first {
             let families = &self.families;
-            let name = &families[family as usize].name;
-            self.family_order.insert(family, |other| families[other as usize].name.cmp(name));
+            self.family_order
+                .insert(family, |a, b| families[a as usize].name.cmp(&families[b as usize].name));
         }
         id
     }
@@ -464,7 +464,7 @@ impl Registry {
         }
         let family = self.vectors[vector as usize].family;
         let order = &mut self.families[family as usize].series;
-        order.remove(id.index, compare_with(all, id.index));
+        order.remove(id.index, |other| compare(&all[other as usize], &all[id.index as usize]));
         if order.is_empty() {
             let families = &self.families;
             let name = &families[family as usize].name;
@@ -527,12 +527,9 @@ fn owned_bytes(series: &Series) -> usize {
     series.key.len() + value
 }
 
-/// How other series of the family stand to the one at `index`, in the order of the exposition.
-fn compare_with(all: &[Series], index: u32) -> impl Fn(u32) -> std::cmp::Ordering {
-    let wanted = &all[index as usize];
-    let order =
-        |series: &Series, key: &[u8], vector: u32| (*series.key).cmp(key).then(series.vector.cmp(&vector));
-    move |other| order(&all[other as usize], &wanted.key, wanted.vector)
+/// The order of the series of one family in the exposition.
+fn compare(one: &Series, other: &Series) -> std::cmp::Ordering {
+    (*one.key).cmp(&*other.key).then(one.vector.cmp(&other.vector))
 }
 
 /// Appends `item` to a list and to the index over it.

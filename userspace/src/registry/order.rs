@@ -1,7 +1,7 @@
 //! Ids in any order -> ids in sorted order, at any moment.
 //!
 //! Sorting at scrape time would hold the lock for as long as it takes; so each id is put in its
-//! place when it comes. Chunks bound what one insertion has to move.
+//! place soon after it comes. Chunks bound what one insertion has to move.
 
 use std::cmp::Ordering;
 
@@ -9,14 +9,25 @@ use smallvec::SmallVec;
 
 const CHUNK_MAX: usize = 512;
 
+/// How many ids wait until they are put in their places, in sorted order: then one finds in the cache
+/// what the one before it has looked at. Putting so many in takes a few hundred microseconds.
+const LATE_MAX: usize = 1024;
+
 /// A sorted sequence of ids. It does not know what they stand for: each call brings a comparison,
 /// which tells how the thing behind an id stands to the one that is looked for.
 #[derive(Debug)]
 pub(super) enum SortedIds {
     /// The usual case by far: a family has a few series.
     Few(SmallVec<[u32; 4]>),
-    /// Chunks of at most [`CHUNK_MAX`] ids, none of them empty.
-    Many(Vec<Vec<u32>>),
+    Many(Box<Chunks>),
+}
+
+#[derive(Debug)]
+pub(super) struct Chunks {
+    /// Of at most [`CHUNK_MAX`] ids, none of them empty.
+    chunks: Vec<Vec<u32>>,
+    /// Ids in order of arrival that have no place yet, fewer than [`LATE_MAX`].
+    late: Vec<u32>,
 }
 
 impl Default for SortedIds {
@@ -29,34 +40,43 @@ impl SortedIds {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Few(ids) => ids.is_empty(),
-            Self::Many(chunks) => chunks.is_empty(),
+            Self::Many(many) => many.chunks.is_empty() && many.late.is_empty(),
         }
     }
 
-    /// Inserts `id`; `compare` tells how another id's key stands to that of `id`.
-    pub(super) fn insert(&mut self, id: u32, compare: impl Fn(u32) -> Ordering) {
+    /// Inserts `id`; `compare` tells how the key of its first argument stands to that of its second.
+    pub(super) fn insert(&mut self, id: u32, compare: impl Fn(u32, u32) -> Ordering) {
+        self.insert_late(id, &compare);
+        self.settle(&compare);
+    }
+
+    /// The same, but the id may have to wait for [`SortedIds::settle`].
+    pub(super) fn insert_late(&mut self, id: u32, compare: impl Fn(u32, u32) -> Ordering) {
         match self {
             Self::Few(ids) => {
-                let place = ids.partition_point(|other| compare(*other).is_lt());
+                let place = ids.partition_point(|other| compare(*other, id).is_lt());
                 ids.insert(place, id);
                 if ids.len() > CHUNK_MAX {
-                    *self = Self::Many(vec![ids.to_vec()]);
+                    *self = Self::Many(Box::new(Chunks { chunks: vec![ids.to_vec()], late: Vec::new() }));
                 }
             }
-            Self::Many(chunks) => {
-                let at = chunk_of(chunks, &compare);
-                let Some(chunk) = chunks.get_mut(at) else { return chunks.push(vec![id]) };
-                let place = chunk.partition_point(|other| compare(*other).is_lt());
-                chunk.insert(place, id);
-                if chunk.len() > CHUNK_MAX {
-                    let upper = chunk.split_off(chunk.len() / 2);
-                    chunks.insert(at + 1, upper);
+            Self::Many(many) => {
+                many.late.push(id);
+                if many.late.len() >= LATE_MAX {
+                    many.settle(&compare);
                 }
             }
         }
     }
 
-    /// Removes `id`, if it is there; `compare` as for [`SortedIds::insert`].
+    /// Puts all ids in their places; `compare` as for [`SortedIds::insert`].
+    pub(super) fn settle(&mut self, compare: impl Fn(u32, u32) -> Ordering) {
+        if let Self::Many(many) = self {
+            many.settle(&compare);
+        }
+    }
+
+    /// Removes `id`, if it is there; `compare` tells how another id's key stands to that of `id`.
     pub(super) fn remove(&mut self, id: u32, compare: impl Fn(u32) -> Ordering) {
         match self {
             Self::Few(ids) => {
@@ -65,7 +85,12 @@ impl SortedIds {
                     ids.remove(place);
                 }
             }
-            Self::Many(chunks) => {
+            Self::Many(many) => {
+                let Chunks { chunks, late } = &mut **many;
+                if let Some(place) = late.iter().position(|other| *other == id) {
+                    late.swap_remove(place);
+                    return;
+                }
                 let at = chunk_of(chunks, &compare);
                 let Some(chunk) = chunks.get_mut(at) else { return };
                 let place = chunk.partition_point(|other| compare(*other).is_lt());
@@ -84,7 +109,8 @@ impl SortedIds {
         }
     }
 
-    /// The ids whose key is greater than the one that `compare` compares with, ascending.
+    /// The ids whose key is greater than the one that `compare` compares with, ascending; only those
+    /// that were settled.
     ///
     /// The comparison is not kept, so the caller may change things while it goes through the ids.
     pub(super) fn after<'a>(
@@ -93,7 +119,8 @@ impl SortedIds {
     ) -> impl Iterator<Item = u32> + use<'a> {
         let (first, rest): (&[u32], &[Vec<u32>]) = match self {
             Self::Few(ids) => (ids, &[]),
-            Self::Many(chunks) => {
+            Self::Many(many) => {
+                let chunks = &many.chunks;
                 let at = chunk_of(chunks, compare);
                 let rest = chunks.get(at + 1..).unwrap_or_default();
                 (chunks.get(at).map_or(&[], Vec::as_slice), rest)
@@ -107,7 +134,38 @@ impl SortedIds {
         match self {
             Self::Few(ids) if ids.spilled() => ids.capacity() * size_of::<u32>(),
             Self::Few(_) => 0,
-            Self::Many(chunks) => chunks.len() * (size_of::<Vec<u32>>() + CHUNK_MAX * size_of::<u32>()),
+            Self::Many(many) => {
+                size_of::<Chunks>()
+                    + many.chunks.len() * (size_of::<Vec<u32>>() + CHUNK_MAX * size_of::<u32>())
+                    + many.late.capacity() * size_of::<u32>()
+            }
+        }
+    }
+}
+
+impl Chunks {
+    fn settle(&mut self, compare: &impl Fn(u32, u32) -> Ordering) {
+        let Self { chunks, late } = self;
+        late.sort_unstable_by(|a, b| compare(*a, *b));
+        let mut at = 0;
+        for id in late.drain(..) {
+            // Mostly it belongs to the chunk of the one before it, or the next.
+            let begins_below =
+                |chunk: &Vec<u32>| chunk.first().is_some_and(|other| compare(*other, id).is_lt());
+            if chunks.get(at + 1).is_some_and(begins_below) {
+                let rest = chunks.get(at + 1..).unwrap_or_default();
+                at += rest.partition_point(begins_below);
+            }
+            let Some(chunk) = chunks.get_mut(at) else {
+                chunks.push(vec![id]);
+                continue;
+            };
+            let place = chunk.partition_point(|other| compare(*other, id).is_lt());
+            chunk.insert(place, id);
+            if chunk.len() > CHUNK_MAX {
+                let upper = chunk.split_off(chunk.len() / 2);
+                chunks.insert(at + 1, upper);
+            }
         }
     }
 }
@@ -126,8 +184,12 @@ mod tests {
     fn check(count: u32, keep: impl Fn(u32) -> bool) {
         let mut sorted = SortedIds::default();
         let ids: Vec<u32> = (0..count).map(|n| n.wrapping_mul(2_654_435_761)).collect();
-        ids.iter().for_each(|id| sorted.insert(*id, |other| other.cmp(id)));
+        // Those that are inserted last may still be late when they are removed.
+        let (first, rest) = ids.split_at(ids.len() / 2);
+        first.iter().for_each(|id| sorted.insert(*id, |a, b| a.cmp(&b)));
+        rest.iter().for_each(|id| sorted.insert_late(*id, |a, b| a.cmp(&b)));
         ids.iter().filter(|id| !keep(**id)).for_each(|id| sorted.remove(*id, |other| other.cmp(id)));
+        sorted.settle(|a, b| a.cmp(&b));
         let mut expected: Vec<u32> = ids.into_iter().filter(|id| keep(*id)).collect();
         expected.sort_unstable();
         assert_eq!(sorted.is_empty(), expected.is_empty());

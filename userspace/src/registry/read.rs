@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::histogram::Histogram;
 use super::series::{Series, Value};
 use super::summary::{Quantile, Summary};
-use super::{FamilyKind, LabelsView, NativeBucket, Registry};
+use super::{FamilyKind, LabelsView, NativeBucket, Registry, compare};
 use crate::clock::Timestamp;
 
 /// Names one family; families stay for the life of the process, so it never goes stale. A greater id
@@ -123,10 +123,11 @@ impl Registry {
         now: Timestamp,
         mut visit: impl FnMut(FamilyView<'_>, SeriesView<'_>),
     ) -> usize {
-        let family = &self.families[family.0 as usize];
+        let all = &mut self.slots.all;
+        let family = &mut self.families[family.0 as usize];
+        family.series.settle(|a, b| compare(&all[a as usize], &all[b as usize]));
         let help = self.helps.get(family.help as usize).map_or("", |help| help);
         let head = FamilyView { name: &family.name, help, kind: family.kind };
-        let all = &mut self.slots.all;
         let ids = {
             let after = |id: u32| {
                 let series = &all[id as usize];
