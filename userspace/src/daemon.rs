@@ -151,7 +151,7 @@ impl App {
             scrapes: AtomicU64::new(0),
             start_time_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()),
         });
-        daemon.reserve_names();
+        pipeline.reserve(self_metrics::names().iter().map(String::as_str));
 
         let drainer = Drainer::start(Arc::clone(&pipeline), config.promotion.interval)
             .context("starting the drain thread")?;
@@ -523,12 +523,6 @@ impl Daemon {
                 web: self.web.reading(&self.web_settings),
             })
         })
-    }
-
-    /// No sender may make a family of ours, or a scrape would show it twice.
-    fn reserve_names(&self) {
-        let names: Vec<String> = self.own_families().into_iter().map(|family| family.name).collect();
-        self.pipeline.reserve(names.iter().map(String::as_str).chain(self_metrics::SPARSE_NAMES));
     }
 }
 

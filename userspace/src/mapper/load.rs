@@ -70,6 +70,15 @@ pub(super) fn from_bytes(bytes: &[u8], file_name: &str, options: LoadOptions) ->
     if report.problems.is_empty() {
         Ok(Loaded { mapper, warnings: report.warnings })
     } else {
+        // A warning about the same rule often is the reason: a key with a typing error.
+        let of_rules: Vec<_> = report.problems.iter().filter_map(|problem| problem.rule.clone()).collect();
+        let reasons = report
+            .warnings
+            .into_iter()
+            .filter(|warning| warning.rule.as_ref().is_some_and(|rule| of_rules.contains(rule)));
+        report
+            .problems
+            .extend(reasons.map(|warning| Problem { text: format!("warning: {}", warning.text), ..warning }));
         report.problems.sort_by_key(|problem| problem.line);
         Err(LoadError::Invalid { file, problems: report.problems })
     }

@@ -280,6 +280,14 @@ fn what_0_30_took_and_failed_at_later_gets_a_sane_meaning() {
 }
 
 #[test]
+fn a_warning_about_a_rule_that_is_refused_is_told_with_the_error() {
+    check_error(
+        "mappings:\n- match: a\n  nam: x\n",
+        "line 3: mapping rule 1 (match \"a\"): warning: field nam",
+    );
+}
+
+#[test]
 fn errors_say_where_and_what() {
     check_error(
         "mappings:\n- {match: a}\n",

@@ -21,6 +21,8 @@ mod web;
 mod key_figures;
 
 use crate::exposition::OwnFamily;
+use crate::ledger::Ledger;
+use crate::registry::{Registry, RegistryConfig};
 
 use self::families::Families;
 
@@ -29,7 +31,7 @@ pub use self::key_figures::key_figures;
 pub use self::reading::{KernelReading, MappingReading, Reading, SocketReading, StreamReading, WebReading};
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-pub const SPARSE_NAMES: [&str; 25] = [
+const SPARSE_NAMES: [&str; 25] = [
     "statsd_exporter_config_reloads_total",
     "statsd_metric_mapper_cache_length",
     "statsd_metric_mapper_cache_gets_total",
@@ -73,28 +75,35 @@ pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     out.0
 }
 
+/// Names of all families that there may be. No sender may make one of them, or a scrape would show it
+/// twice.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let shown = at_start().into_iter().map(|family| family.name);
+    shown.chain(SPARSE_NAMES.map(str::to_owned)).collect()
+}
+
+/// What a daemon shows that has received nothing.
+fn at_start() -> Vec<OwnFamily> {
+    families(&Reading {
+        ledger: &Ledger::default(),
+        registry: Registry::new(RegistryConfig::default()).stats(),
+        cached_lines: 0,
+        evicted_lines: 0,
+        mapping: MappingReading { cached_names: Some(0), ..MappingReading::default() },
+        kernel: None,
+        sockets: SocketReading::default(),
+        relay: &[],
+        scrapes: 0,
+        malformed_records: 0,
+        start_time_seconds: 0.0,
+        web: WebReading::default(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Ledger;
-
-    /// What a daemon shows that has received nothing.
-    fn at_start() -> Vec<OwnFamily> {
-        families(&Reading {
-            ledger: &Ledger::default(),
-            registry: crate::registry::Registry::new(crate::registry::RegistryConfig::default()).stats(),
-            cached_lines: 0,
-            evicted_lines: 0,
-            mapping: MappingReading { cached_names: Some(0), ..MappingReading::default() },
-            kernel: None,
-            sockets: SocketReading::default(),
-            relay: &[],
-            scrapes: 0,
-            malformed_records: 0,
-            start_time_seconds: 0.0,
-            web: WebReading::default(),
-        })
-    }
 
     #[test]
     fn counters_without_labels_begin_at_0_and_those_of_statsd_exporter_with_labels_are_absent() {

@@ -6,13 +6,13 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use tracing::{info, warn};
 
-use super::print;
+use super::{counted, print};
 use crate::config::{Config, Mapping};
 use crate::mapper::{LoadOptions, Loaded, Mapper, Severity, lint};
 
 /// Checks a mapping file: what keeps it from loading, and what is hardly meant.
 #[derive(Debug, Parser)]
-#[command(name = "rotameter check")]
+#[command(name = "rotameter check", bin_name = "rotameter check")]
 pub struct CheckFlags {
     /// Mapping file, YAML.
     file: PathBuf,
@@ -38,13 +38,13 @@ pub fn check(flags: &CheckFlags) -> anyhow::Result<()> {
     }
     let serious = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
     print(&format!(
-        "{file}: {} rules, {} warnings, {} notes",
-        mapper.rules().len(),
-        warnings.len() + serious,
-        findings.len() - serious
+        "{file}: {}, {}, {}",
+        counted(mapper.rules().len(), "rule"),
+        counted(warnings.len() + serious, "warning"),
+        counted(findings.len() - serious, "note")
     ));
     if flags.strict && serious > 0 {
-        bail!("{file}: --strict takes the {serious} warnings for errors");
+        bail!("{file}: {}, which --strict takes for errors", counted(serious, "warning"));
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 
-use super::{check::load, outcome, print};
+use super::{check::load, counted, outcome, print};
 use crate::line::{Parser, Tally, lines, split_value};
 use crate::mapper::{Mapper, MetricType};
 
@@ -21,7 +21,7 @@ const CAPTURE_LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Shows what a new mapping file changes for captured lines.
 #[derive(Debug, clap::Parser)]
-#[command(name = "rotameter diff")]
+#[command(name = "rotameter diff", bin_name = "rotameter diff")]
 pub struct DiffFlags {
     /// Mapping file that is in use.
     old: PathBuf,
@@ -29,7 +29,13 @@ pub struct DiffFlags {
     new: PathBuf,
     /// StatsD lines, one a line; or datagrams as JSON, {"b": base64} a line. A .gz is unpacked.
     capture: PathBuf,
+    /// Show each series, not only the first 20 of each rule.
+    #[arg(long)]
+    all: bool,
 }
+
+/// Series shown that go, and that come, under one pair of rules, without `--all`.
+const SHOWN_MAX: usize = 20;
 
 /// A recorded datagram.
 #[derive(Deserialize)]
@@ -60,7 +66,15 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
             changes.look(&old, &new, line);
         }
     })?;
-    changes.lines().iter().for_each(|line| print(line));
+    if changes.statsd == 0 {
+        bail!(
+            "capture {}: not one of its {} is StatsD; it holds such lines, or datagrams as JSON, \
+             {{\"b\": base64}} a line",
+            flags.capture.display(),
+            counted(seen.len(), "different line")
+        );
+    }
+    changes.lines(if flags.all { usize::MAX } else { SHOWN_MAX }).iter().for_each(|line| print(line));
     if seen.len() >= LINES_MAX {
         print(&format!("only the first {LINES_MAX} different lines were looked at"));
     }
@@ -72,11 +86,14 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
 struct Changes {
     by_rules: BTreeMap<(String, String), (BTreeSet<String>, BTreeSet<String>)>,
     same: usize,
+    /// Lines that gave an event.
+    statsd: usize,
 }
 
 impl Changes {
     fn look(&mut self, old: &Arc<Mapper>, new: &Arc<Mapper>, line: &[u8]) {
         let (before, after) = (outcome::of_line(old, line), outcome::of_line(new, line));
+        self.statsd += usize::from(before.events > 0);
         if before.series == after.series {
             self.same += 1;
             return;
@@ -86,16 +103,22 @@ impl Changes {
         come.extend(after.series.difference(&before.series).cloned());
     }
 
-    fn lines(&self) -> Vec<String> {
+    /// At most `shown_max` series that go, and as many that come, under each pair of rules.
+    fn lines(&self, shown_max: usize) -> Vec<String> {
         let mut out = Vec::new();
         for ((old, new), (gone, come)) in &self.by_rules {
             out.push(format!("{old} -> {new}"));
-            out.extend(gone.iter().map(|series| format!("  - {series}")));
-            out.extend(come.iter().map(|series| format!("  + {series}")));
+            for (sign, all) in [('-', gone), ('+', come)] {
+                out.extend(all.iter().take(shown_max).map(|series| format!("  {sign} {series}")));
+                if let Some(more) = all.len().checked_sub(shown_max).filter(|more| *more > 0) {
+                    out.push(format!("  {sign} and {more} more; --all shows them"));
+                }
+            }
         }
         let gone: usize = self.by_rules.values().map(|(gone, _)| gone.len()).sum();
         let come: usize = self.by_rules.values().map(|(_, come)| come.len()).sum();
-        out.push(format!("{gone} series go, {come} come; {} different lines stay as they are", self.same));
+        let stay = counted(self.same, "different line");
+        out.push(format!("{gone} series go, {come} come; {stay} as before"));
         out
     }
 }
@@ -118,18 +141,17 @@ fn rules(mapper: &Mapper, line: &[u8]) -> String {
 
 fn read_capture(path: &Path, see: &mut impl FnMut(&[u8])) -> anyhow::Result<()> {
     let shown = path.display();
-    let file = File::open(path).with_context(|| format!("opening {shown}"))?;
-    let unpacked: Box<dyn Read> = if path.extension().is_some_and(|end| end == "gz") {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
+    let file = File::open(path).with_context(|| format!("opening capture {shown}"))?;
+    let packed = path.extension().is_some_and(|end| end == "gz");
+    let reading = || format!("reading capture {shown}{}", if packed { " as gzip, by its name" } else { "" });
+    let unpacked: Box<dyn Read> =
+        if packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut reader = BufReader::new(unpacked);
     let mut line = Vec::new();
     loop {
         line.clear();
         let read = reader.by_ref().take(CAPTURE_LINE_BYTES_MAX).read_until(b'\n', &mut line);
-        if read.with_context(|| format!("reading {shown}"))? == 0 {
+        if read.with_context(reading)? == 0 {
             return Ok(());
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
@@ -160,14 +182,19 @@ mod tests {
         changes.look(&old, &new, b"a.b:1|c");
         changes.look(&old, &new, b"other:1|c");
         assert_eq!(
-            changes.lines(),
+            changes.lines(1),
             [
                 "rule 1 (match \"a.*\") -> rule 1 (match \"a.*\")",
                 "  - counter one",
                 "  + counter one{key=\"b\"}",
-                "1 series go, 1 come; 1 different lines stay as they are",
+                "1 series go, 1 come; 1 different line as before",
             ]
         );
+        changes.look(&old, &new, b"a.c:1|c");
+        let lines = changes.lines(1);
+        assert_eq!(lines[3], "  + and 1 more; --all shows them");
+        assert_eq!(changes.lines(2)[3], "  + counter one{key=\"c\"}");
+        assert_eq!(changes.statsd, 3);
     }
 
     #[test]

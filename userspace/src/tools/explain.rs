@@ -11,7 +11,7 @@ const PASSED_OVER_MAX: usize = 50;
 
 /// Says which mapping rule takes each sample of a line, and what it becomes.
 #[derive(Debug, clap::Parser)]
-#[command(name = "rotameter explain")]
+#[command(name = "rotameter explain", bin_name = "rotameter explain")]
 pub struct ExplainFlags {
     /// Mapping file, YAML. Without it nothing is mapped.
     #[arg(long, alias = "statsd.mapping-config", value_name = "FILE")]
@@ -65,11 +65,39 @@ fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
     });
     let outcome = outcome::of_line(mapper, line);
     out.extend(outcome.series.iter().map(|series| format!("series: {series}")));
-    out.extend(outcome.refused.iter().map(|reason| format!("refused: {reason}")));
+    let refused = outcome.refused.iter();
+    out.extend(refused.map(|(reason, counter)| format!("refused: {reason}, counted by {counter}")));
+    out.extend(notes(&tally));
     if outcome.series.is_empty() && outcome.refused.is_empty() {
         out.push("no series".to_owned());
     }
     out
+}
+
+/// What else is counted, and by which metric.
+fn notes(tally: &Tally) -> impl Iterator<Item = String> {
+    let notes = [
+        (tally.empty, "an empty line", "statsd_exporter_lines_total"),
+        (tally.notice_events, "a DogStatsD event, which is no metric", "rotameter_dogstatsd_events_total"),
+        (
+            tally.service_checks,
+            "a DogStatsD service check, which is no metric",
+            "rotameter_dogstatsd_service_checks_total",
+        ),
+        (tally.tag_errors, "a tag that does not parse, and is left out", "statsd_exporter_tag_errors_total"),
+        (
+            tally.kept,
+            "a sample rate that is no number, and is left out",
+            "statsd_exporter_sample_errors_total",
+        ),
+        (
+            tally.vanished,
+            "an observation that its sample rate repeats zero times",
+            "rotameter_events_vanished_total",
+        ),
+    ];
+    let seen = notes.into_iter().filter(|(times, ..)| *times > 0);
+    seen.map(|(_, what, counter)| format!("note: {what}, counted by {counter}"))
 }
 
 #[cfg(test)]
@@ -125,6 +153,28 @@ mappings:
 
     #[test]
     fn a_refused_line_says_the_reason() {
-        check("a.b.x", &["refused: malformed_line"]);
+        check("a.b.x", &["refused: malformed_line, counted by statsd_exporter_sample_errors_total"]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_noted() {
+        check(
+            "_e{2,2}:ab|cd",
+            &[
+                "note: a DogStatsD event, which is no metric, counted by rotameter_dogstatsd_events_total",
+                "no series",
+            ],
+        );
+        check("", &["note: an empty line, counted by statsd_exporter_lines_total", "no series"]);
+        let loaded = Mapper::from_text(FILE.as_bytes(), "m.yml", LoadOptions::default()).unwrap();
+        let lines = explanation(&Arc::new(loaded.mapper), b"drop.x:1|c|@y|#valueless");
+        let notes: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("note: ")).collect();
+        assert_eq!(
+            notes,
+            [
+                "a tag that does not parse, and is left out, counted by statsd_exporter_tag_errors_total",
+                "a sample rate that is no number, and is left out, counted by statsd_exporter_sample_errors_total",
+            ]
+        );
     }
 }

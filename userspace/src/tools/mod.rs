@@ -45,6 +45,11 @@ impl Tool {
     }
 }
 
+/// A number of things, in words: `1 rule`, `2 rules`.
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 fn print(line: &str) {
     // Whoever closed standard output, as `| head` does, has read enough.
     let _ = writeln!(std::io::stdout(), "{line}");

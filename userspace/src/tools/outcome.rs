@@ -1,7 +1,7 @@
 //! One line -> the series that it makes, by a pipeline of its own.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::clock::Timestamp;
 use crate::datagram::{Datagram, Transport};
@@ -10,14 +10,20 @@ use crate::ledger::EventError;
 use crate::line::{Dialects, LineError, Tally};
 use crate::mapper::{Mapper, results::ResultCacheType};
 use crate::pipeline::{Pipeline, PipelineOptions};
+use crate::self_metrics;
 
 /// What a line came to.
 pub(super) struct Outcome {
     /// `type name{labels}`, sorted.
     pub(super) series: BTreeSet<String>,
-    /// Reasons of what was refused.
-    pub(super) refused: Vec<&'static str>,
+    /// Reasons of what was refused, each with the counter that has it as a label.
+    pub(super) refused: Vec<(&'static str, &'static str)>,
+    /// Events that the line gave, whatever became of them.
+    pub(super) events: u64,
 }
+
+/// What our own metrics are called, which a sender may not use.
+static RESERVED: LazyLock<Vec<String>> = LazyLock::new(self_metrics::names);
 
 /// Takes `line` as the daemon does: parses, maps and records it, from an empty registry.
 pub(super) fn of_line(mapper: &Arc<Mapper>, line: &[u8]) -> Outcome {
@@ -31,16 +37,22 @@ pub(super) fn of_line(mapper: &Arc<Mapper>, line: &[u8]) -> Outcome {
         },
         None,
     );
+    pipeline.reserve(RESERVED.iter().map(String::as_str));
     let received = Timestamp::now();
     pipeline.ingest(&[Datagram { payload: line, received, source: None, transport: Transport::Udp }]);
     let mut text = Vec::new();
     pipeline.write_exposition(Vec::new(), Format::Text, &mut text);
-    let refused = pipeline.look(|core| {
-        let events = EventError::ALL.into_iter().filter(|error| core.ledger.errors(*error) > 0);
-        let conflicts = core.ledger.refused().filter(|(_, times)| *times > 0).map(|(reason, _)| reason);
-        reasons(&core.ledger.tally).chain(events.map(EventError::reason)).chain(conflicts).collect()
-    });
-    Outcome { series: series(&String::from_utf8_lossy(&text)), refused }
+    pipeline.look(|core| {
+        let errors = EventError::ALL.into_iter().filter(|error| core.ledger.errors(*error) > 0);
+        let errors = errors.map(|error| (error.reason(), "statsd_exporter_events_error_total"));
+        let conflicts = core.ledger.refused().filter(|(_, times)| *times > 0);
+        let conflicts = conflicts.map(|(reason, _)| (reason, "rotameter_events_refused_total"));
+        Outcome {
+            series: series(&String::from_utf8_lossy(&text)),
+            refused: reasons(&core.ledger.tally).chain(errors).chain(conflicts).collect(),
+            events: core.ledger.tally.events,
+        }
+    })
 }
 
 /// Those that are on without flags; Graphite's tags and packed counters are additions that are off.
@@ -48,8 +60,14 @@ pub(super) fn all_dialects() -> Dialects {
     Dialects::default()
 }
 
-pub(super) fn reasons(tally: &Tally) -> impl Iterator<Item = &'static str> + '_ {
-    LineError::ALL.into_iter().filter(|error| tally.error(*error) > 0).map(LineError::reason)
+fn reasons(tally: &Tally) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+    let refused = |error: &LineError| {
+        // A sample rate that is no number may cost its sample or not.
+        let kept = if *error == LineError::InvalidSampleFactor { tally.kept } else { 0 };
+        tally.error(*error) > kept
+    };
+    let errors = LineError::ALL.into_iter().filter(refused);
+    errors.map(|error| (error.reason(), "statsd_exporter_sample_errors_total"))
 }
 
 /// The series of an exposition, histograms and summaries as one each.
@@ -82,7 +100,14 @@ mod tests {
     fn check(line: &str, series: &[&str], refused: &[&str]) {
         let outcome = of_line(&Arc::default(), line.as_bytes());
         assert_eq!(outcome.series.iter().map(String::as_str).collect::<Vec<_>>(), series, "{line}");
-        assert_eq!(outcome.refused, refused, "{line}");
+        let reasons: Vec<&str> = outcome.refused.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons, refused, "{line}");
+    }
+
+    #[test]
+    fn names_of_our_own_are_refused_as_in_the_daemon() {
+        check("statsd_exporter_lines_total:1|c", &[], &["reserved_metric_name"]);
+        check("rotameter_slots:1|g", &[], &["reserved_metric_name"]);
     }
 
     #[test]
@@ -92,5 +117,7 @@ mod tests {
         check("a:1|ms", &["summary a"], &[]);
         check("a:-1|c", &[], &["illegal_negative_counter"]);
         check("a", &[], &["malformed_line"]);
+        check("a:1|c|@x", &["counter a"], &[]);
+        check("a:1|c|x", &[], &["invalid_sample_factor"]);
     }
 }
