@@ -28,6 +28,7 @@
 //! | `signal` | `HUP`, `TERM`, `INT` |
 //! | `exits` | the daemon ends by itself with this code; as first step, also before it is ready |
 //! | `stderr`, `stdout` | what it has written holds this |
+//! | `silent` | it has written nothing on standard error |
 //! | `sleep` | milliseconds |
 //!
 //! Wants and nones that follow each other are about one exposition; it is asked for again until it is
@@ -58,6 +59,7 @@ pub(super) enum Step {
     Signal(String),
     Exits(i32),
     Output { stream: Stream, holds: String },
+    Silent,
     Sleep(u64),
 }
 
@@ -178,6 +180,7 @@ impl Reader {
             "exits" => case.steps.push(Step::Exits(rest.parse().ok()?)),
             "stderr" => case.steps.push(Step::Output { stream: Stream::Stderr, holds: rest_text }),
             "stdout" => case.steps.push(Step::Output { stream: Stream::Stdout, holds: rest_text }),
+            "silent" => case.steps.push(Step::Silent),
             "sleep" => case.steps.push(Step::Sleep(rest.parse().ok()?)),
             _ => return None,
         }

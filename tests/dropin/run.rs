@@ -115,6 +115,10 @@ fn take(step: &Step, daemon: &mut Daemon, patience: Duration) -> Result<(), Stri
             }
             Err(format!("{stream:?} lacks {holds:?}:\n{output:.2000}"))
         }
+        Step::Silent => match daemon.output(Stream::Stderr).as_str() {
+            "" => Ok(()),
+            output => Err(format!("standard error is not empty:\n{output:.2000}")),
+        },
         Step::Sleep(milliseconds) => {
             std::thread::sleep(Duration::from_millis(*milliseconds));
             Ok(())

@@ -146,7 +146,7 @@ impl App {
             quit: Notify::new(),
             doors: Mutex::new(doors),
             shut_because: why,
-            socket_filter_open: AtomicBool::new(false),
+            socket_filters_open: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             scrapes: AtomicU64::new(0),
             start_time_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()),
@@ -326,9 +326,11 @@ fn random_seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-/// Prints the start-up table for people, or the same as events for machines.
+/// Prints the start-up table for people, or the same as events for machines; neither where the log
+/// is to hold nothing but trouble.
 fn report(rows: &[startup::Row], format: LogFormat) {
     match format {
+        LogFormat::Logfmt if !tracing::enabled!(tracing::Level::INFO) => {}
         LogFormat::Logfmt => {
             // Nobody is left to tell where standard error is closed, and it stands at `/` as well.
             let _ = std::io::stderr().write_all(startup::table(rows).as_bytes());
@@ -384,7 +386,8 @@ struct Daemon {
     /// `None` with the kernel side off.
     doors: Mutex<Option<Doors>>,
     shut_because: String,
-    socket_filter_open: AtomicBool,
+    /// UDP sockets on which door 2 is open.
+    socket_filters_open: AtomicU64,
     ready: AtomicBool,
     scrapes: AtomicU64,
     start_time_seconds: f64,
@@ -406,7 +409,9 @@ impl Daemon {
                 config.ebpf.doors.socket_filter.then(|| doors.open_socket_filter(socket.as_ref(), address));
             match opened.transpose() {
                 Ok(None) => info!("socket filter not attached: --ebpf.doors leaves it out"),
-                Ok(Some(())) => self.socket_filter_open.store(true, Ordering::Relaxed),
+                Ok(Some(())) => {
+                    self.socket_filters_open.fetch_add(1, Ordering::Relaxed);
+                }
                 Err(error) if required => return Err(error).context("--ebpf=required"),
                 Err(error) => {
                     warn!(error = format!("{:#}", anyhow::Error::from(error)), "socket filter not attached")
@@ -501,7 +506,7 @@ impl Daemon {
                 slots: tables.sizes.slots,
                 xdp_interfaces,
                 listen_refused,
-                socket_filter_open: self.socket_filter_open.load(Ordering::Relaxed),
+                socket_filters_open: self.socket_filters_open.load(Ordering::Relaxed),
             });
             self_metrics::families(&Reading {
                 ledger: &core.ledger,
@@ -587,13 +592,13 @@ impl Pages for Daemon {
             rows.push(row("xdp", false, self.shut_because.clone()));
             return rows;
         };
-        let open = self.socket_filter_open.load(Ordering::Relaxed);
-        let why = if open {
-            "on the UDP socket; needs CAP_BPF and CAP_PERFMON"
-        } else {
-            "not attached; the log says why"
+        let open = self.socket_filters_open.load(Ordering::Relaxed);
+        let why = match (open, self.sockets.udp().count()) {
+            (0, _) => "not attached; the log says why".to_owned(),
+            (1, 1) => "on the UDP socket; needs CAP_BPF and CAP_PERFMON".to_owned(),
+            (open, sockets) => format!("on {open} of {sockets} UDP sockets; needs CAP_BPF and CAP_PERFMON"),
         };
-        rows.push(row("socket filter", open, why.to_owned()));
+        rows.push(row("socket filter", open > 0, why));
         let attached: Vec<&str> = doors.attached().collect();
         if !attached.is_empty() {
             rows.push(row("xdp", true, format!("native mode on {}", attached.join(", "))));

@@ -10,14 +10,14 @@ pub(super) fn kernel(reading: &Reading<'_>, out: &mut Families) {
     let doors = reading
         .kernel
         .as_ref()
-        .map_or((0, false), |kernel| (kernel.xdp_interfaces.len(), kernel.socket_filter_open));
+        .map_or((0, 0), |kernel| (kernel.xdp_interfaces.len() as u64, kernel.socket_filters_open));
     out.add(
         FamilyKind::Gauge,
         "rotameter_door_open",
         "Interfaces (XDP) or sockets (socket filter) on which a door is open.",
         vec![
-            (label("door", Door::SocketFilter.name()), f64::from(u8::from(doors.1))),
-            (label("door", Door::Xdp.name()), float(doors.0 as u64)),
+            (label("door", Door::SocketFilter.name()), float(doors.1)),
+            (label("door", Door::Xdp.name()), float(doors.0)),
         ],
     );
     let Some(kernel) = &reading.kernel else { return };

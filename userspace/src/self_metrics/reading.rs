@@ -47,7 +47,8 @@ pub struct KernelReading<'a> {
     pub xdp_interfaces: Vec<String>,
     /// Destinations that the kernel's listen set had no room for.
     pub listen_refused: u64,
-    pub socket_filter_open: bool,
+    /// UDP sockets on which door 2 is open.
+    pub socket_filters_open: u64,
 }
 
 /// What the listeners counted.
