@@ -67,6 +67,8 @@ pub struct Cursor {
     own: Vec<OwnFamily>,
     /// The registry's family that was begun last, and whether there may be more of it.
     family: Option<FamilyId>,
+    /// Its name, which the registry may have forgotten by the next step.
+    name: Option<String>,
     inside: bool,
     mark: SeriesMark,
     /// The registry's next families, the nearest at the end; known only within one step.
@@ -106,6 +108,7 @@ impl Cursor {
             clock,
             own,
             family: None,
+            name: None,
             inside: false,
             mark: SeriesMark::default(),
             upcoming: Vec::new(),
@@ -133,10 +136,10 @@ impl Cursor {
                 continue;
             }
             if self.upcoming.is_empty() {
-                registry.families_after(self.family, left.min(UPCOMING_MAX), &mut self.upcoming);
+                registry.families_after(self.name.as_deref(), left.min(UPCOMING_MAX), &mut self.upcoming);
                 self.upcoming.reverse();
             }
-            let next = self.upcoming.last().map(|id| registry.family(*id));
+            let next = self.upcoming.last().and_then(|id| registry.family(*id));
             let order = match (self.own.last(), next) {
                 (None, None) => {
                     if matches!(self.format, Format::OpenMetrics(_)) {
@@ -150,6 +153,9 @@ impl Cursor {
             };
             if let Some(next) = next.filter(|_| order.is_ge()) {
                 self.family = self.upcoming.pop();
+                let name = self.name.get_or_insert_default();
+                name.clear();
+                name.push_str(next.name);
                 self.mark.reset();
                 // Two families of one name are no valid exposition: our own goes first.
                 self.inside = order.is_gt();
@@ -193,16 +199,19 @@ impl Cursor {
         now: Timestamp,
     ) -> usize {
         let Some(family) = self.family else { return 0 };
+        let Some(head) = registry.family(family) else {
+            self.inside = false;
+            return FAMILY_COST;
+        };
         let (clock, mark) = (self.clock, &mut self.mark);
-        let cost = series_cost(registry.family(family).kind);
+        let cost = series_cost(head.kind);
         let mut part_max = left.min(series_max).div_ceil(cost);
         let written = match self.format {
             Format::Text => registry.visit_series(family, mark, part_max, now, |family, series| {
                 text::write_series(out, family.name, series);
             }),
             Format::OpenMetrics(_) => {
-                let FamilyView { name, kind, .. } = registry.family(family);
-                let name = name.to_owned();
+                let (name, kind) = (head.name.to_owned(), head.kind);
                 let names = names(&self.own_names, self.known_before, registry, &name, kind);
                 registry.visit_series(family, mark, part_max, now, |_, series| {
                     openmetrics::write_series(out, names, series, clock);
@@ -212,7 +221,9 @@ impl Cursor {
                 part_max = series_max.div_ceil(cost);
                 let mut written = 0;
                 Message::write(out, encoding, |out| {
-                    out.family(registry.family(family));
+                    if let Some(head) = registry.family(family) {
+                        out.family(head);
+                    }
                     written = registry.visit_series(family, mark, part_max, now, |_, series| {
                         out.series(series, clock);
                     });

@@ -185,6 +185,35 @@ fn what_comes_and_goes_during_a_scrape_leaves_it_valid() {
     assert!(samples >= 2000, "series that lived all the time are there");
 }
 
+#[test]
+fn a_name_that_is_forgotten_during_a_scrape_leaves_it_valid() {
+    let ttl = Some(Duration::from_secs(1));
+    for format in [Format::Text, Format::OpenMetrics(OpenMetricsVersion::V1_0_0)] {
+        let mut registry = Registry::new(RegistryConfig::new(30, 0));
+        for n in 0..30 {
+            resolve(&mut registry, C, &format!("f{n:02}"), &[], ttl).unwrap();
+        }
+        let (mut cursor, mut out, mut now) = (Cursor::new(Vec::new(), format, CLOCK), Vec::new(), NOW);
+        let mut n = 0;
+        while cursor.write_slice(&mut registry, &mut out, 4, now) == Progress::More {
+            now = now.after(Duration::from_secs(2));
+            registry.expire(now);
+            for _ in 0..30 {
+                // Before and behind what is being written, in places of names that are gone.
+                n += 1;
+                resolve(&mut registry, C, &format!("{}{:04}", ["a", "f", "z"][n % 3], 2000 - n), &[], ttl)
+                    .unwrap();
+            }
+            assert!(n < 1000, "the scrape does not end");
+        }
+        if format == Format::Text {
+            assert!(read_strictly(str::from_utf8(&out).unwrap()) > 4);
+        } else {
+            assert!(out.ends_with(b"# EOF\n"));
+        }
+    }
+}
+
 /// A reader as strict as the strictest of Prometheus' parsers; returns the number of samples.
 #[track_caller]
 fn read_strictly(text: &str) -> usize {

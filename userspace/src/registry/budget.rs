@@ -98,7 +98,7 @@ impl Registry {
         }
         let mut vector = self.families[family as usize].labelled;
         if vector == NO_VECTOR {
-            if request.labels.is_empty() || self.vectors.len() >= self.config.vectors_max as usize {
+            if request.labels.is_empty() || self.live_vectors() >= self.config.vectors_max as usize {
                 return None;
             }
             vector = self.append_vector(family, request);

@@ -1,7 +1,8 @@
-//! Names -> families and their vectors, bound for the life of the process.
+//! Names -> families and their vectors, bound until the room is needed.
 
 use super::order::SortedIds;
 use super::series::SeriesId;
+use crate::clock::Timestamp;
 
 /// The Prometheus type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ impl FamilyKind {
 pub(super) struct Family {
     pub(super) name: Box<str>,
     pub(super) hash: u32,
+    /// How many families came before it, those that are gone included.
+    pub(super) serial: u64,
     pub(super) kind: FamilyKind,
     /// Place in the registry's list of help texts; nearly all families share one.
     pub(super) help: u32,
@@ -48,10 +51,16 @@ pub(super) struct Family {
     pub(super) series: SortedIds,
     /// How many of them are no overflow series.
     pub(super) own_series: u32,
+    /// Its newest vector, the head of a list.
+    pub(super) newest: u32,
     /// Its first vector with label names, or [`NO_VECTOR`].
     pub(super) labelled: u32,
     /// [`SeriesId::NONE`] until the family had no room.
     pub(super) overflow: SeriesId,
+    /// When its last series went.
+    pub(super) idle_since: Timestamp,
+    /// Stands in the queue of idle families.
+    pub(super) queued: bool,
 }
 
 /// No place among the vectors.
@@ -67,6 +76,8 @@ pub(super) struct Vector {
     pub(super) names: Box<str>,
     /// Place in the registry's list of summary plans or bucket bounds, by the family's kind.
     pub(super) plan: u32,
+    /// The next older vector of the family, or [`NO_VECTOR`].
+    pub(super) older: u32,
 }
 
 /// The place of `item` in `list`, appended if it is new. Lists here hold what the mapping rules

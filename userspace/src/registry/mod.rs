@@ -16,6 +16,7 @@ mod native;
 mod observe;
 mod order;
 mod read;
+mod recycle;
 mod refusal;
 mod series;
 mod stats;
@@ -47,6 +48,7 @@ use gauge::Gauge;
 use histogram::{Histogram, HistogramPlan};
 use labels::JoinedLabels;
 use order::SortedIds;
+use recycle::Idle;
 use series::{Created, Series, Slots, Value};
 use summary::{Summary, SummaryPlan, SummarySpace};
 
@@ -58,7 +60,7 @@ pub struct RegistryConfig {
     /// Series of one family; zero means no bound of its own.
     pub series_per_family_max: u32,
     /// Names with their sets of label names. They stay when their series expire, so that a name
-    /// keeps its type.
+    /// keeps its type; with no room left, those that were idle for longest go.
     pub vectors_max: u32,
 }
 
@@ -124,6 +126,7 @@ pub struct Registry {
     hasher: foldhash::fast::RandomState,
     families: Vec<Family>,
     family_index: HashTable<u32>,
+    idle: Idle,
     /// Families with live series, by name.
     family_order: SortedIds,
     vectors: Vec<Vector>,
@@ -154,6 +157,7 @@ impl Registry {
             hasher,
             families: Vec::new(),
             family_index: HashTable::new(),
+            idle: Idle::default(),
             family_order: SortedIds::default(),
             vectors: Vec::new(),
             vector_index: HashTable::new(),
@@ -215,7 +219,7 @@ impl Registry {
         }
         let vector = match vector {
             Some(vector) => vector,
-            None if self.vectors.len() >= self.config.vectors_max as usize => {
+            None if !self.has_vector_room(family) => {
                 return self.resolve_overflow(request, Refusal::VectorLimit, now);
             }
             None => {
@@ -328,7 +332,7 @@ impl Registry {
         let mut budget = EXPIRE_MAX;
         let mut expired = Expired::default();
         while let Some(id) = self.deadlines.next_due(now, &mut budget) {
-            self.remove(id);
+            self.remove(id, now);
             expired.series += 1;
         }
         expired.more = budget == 0;
@@ -354,14 +358,19 @@ impl Registry {
         let family = Family {
             name: Box::from(request.family),
             hash,
+            serial: self.idle.next_serial(),
             kind: request.kind,
             help,
             series: SortedIds::default(),
             own_series: 0,
+            newest: NO_VECTOR,
             labelled: NO_VECTOR,
             overflow: SeriesId::NONE,
+            idle_since: Timestamp(0),
+            queued: false,
         };
-        append(&mut self.families, &mut self.family_index, family, |family| family.hash)
+        let free = self.idle.free_families.pop();
+        append(&mut self.families, &mut self.family_index, free, family, |family| family.hash)
     }
 
     /// Makes the vector of `family` for the label names that are joined.
@@ -375,9 +384,12 @@ impl Registry {
         let names = Box::from(self.joined.names.as_str());
         self.owned_bytes += self.joined.names.len();
         self.vectors_by_kind[request.kind as usize] += 1;
-        let vector = Vector { family, hash, names, plan };
-        let vector = append(&mut self.vectors, &mut self.vector_index, vector, |vector| vector.hash);
+        let older = self.families[family as usize].newest;
+        let vector = Vector { family, hash, names, plan, older };
+        let free = self.idle.free_vectors.pop();
+        let vector = append(&mut self.vectors, &mut self.vector_index, free, vector, |vector| vector.hash);
         let family = &mut self.families[family as usize];
+        family.newest = vector;
         if family.labelled == NO_VECTOR && !request.labels.is_empty() {
             family.labelled = vector;
         }
@@ -453,7 +465,7 @@ impl Registry {
         id
     }
 
-    fn remove(&mut self, id: SeriesId) {
+    fn remove(&mut self, id: SeriesId, now: Timestamp) {
         if self.slots.get_mut(id).is_none() {
             return;
         }
@@ -469,6 +481,7 @@ impl Registry {
             let families = &self.families;
             let name = &families[family as usize].name;
             self.family_order.remove(family, |other| families[other as usize].name.cmp(name));
+            self.note_idle(family, now);
         }
         self.note_removed(family, id);
         if let Some(series) = self.slots.remove(id) {
@@ -532,11 +545,25 @@ fn compare(one: &Series, other: &Series) -> std::cmp::Ordering {
     (*one.key).cmp(&*other.key).then(one.vector.cmp(&other.vector))
 }
 
-/// Appends `item` to a list and to the index over it.
-fn append<T>(list: &mut Vec<T>, index: &mut HashTable<u32>, item: T, hash: impl Fn(&T) -> u32) -> u32 {
-    let place = u32::try_from(list.len()).expect("the budget of vectors is below 2^32");
+/// Puts `item` into the place `free` of a list, or at its end, and into the index over it.
+fn append<T>(
+    list: &mut Vec<T>,
+    index: &mut HashTable<u32>,
+    free: Option<u32>,
+    item: T,
+    hash: impl Fn(&T) -> u32,
+) -> u32 {
     let item_hash = spread(hash(&item));
-    list.push(item);
+    let place = match free.and_then(|place| Some((place, list.get_mut(place as usize)?))) {
+        Some((place, old)) => {
+            *old = item;
+            place
+        }
+        None => {
+            list.push(item);
+            u32::try_from(list.len() - 1).expect("the budget of vectors is below 2^32")
+        }
+    };
     index.insert_unique(item_hash, place, |at| spread(hash(&list[*at as usize])));
     place
 }

@@ -11,10 +11,12 @@ use super::summary::{Quantile, Summary};
 use super::{FamilyKind, LabelsView, NativeBucket, Registry, compare};
 use crate::clock::Timestamp;
 
-/// Names one family; families stay for the life of the process, so it never goes stale. A greater id
-/// came later.
+/// Names one family, and no other one when its name was forgotten. A greater id came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FamilyId(u32);
+pub struct FamilyId {
+    serial: u64,
+    index: u32,
+}
 
 /// Head of a family.
 #[derive(Clone, Copy, Debug)]
@@ -83,34 +85,38 @@ impl SeriesMark {
 }
 
 impl Registry {
-    /// Appends to `out` up to `count` families that have series, those behind `family` or, with
+    /// Appends to `out` up to `count` families that have series, those behind `name` or, with
     /// `None`, from the beginning. They have series until the registry is changed.
-    pub fn families_after(&self, family: Option<FamilyId>, count: usize, out: &mut Vec<FamilyId>) {
-        let name = family.map(|family| &self.families[family.0 as usize].name);
+    pub fn families_after(&self, name: Option<&str>, count: usize, out: &mut Vec<FamilyId>) {
         let order = |id: u32| match name {
-            Some(name) => self.families[id as usize].name.cmp(name),
+            Some(name) => (*self.families[id as usize].name).cmp(name),
             None => std::cmp::Ordering::Greater,
         };
-        out.extend(self.family_order.after(&order).take(count).map(FamilyId));
+        out.extend(self.family_order.after(&order).take(count).map(|index| self.id_of(index)));
     }
 
     /// The id that the next new family will have.
     #[must_use]
     pub fn next_family(&self) -> FamilyId {
-        FamilyId(u32::try_from(self.families.len()).unwrap_or(u32::MAX))
+        FamilyId { serial: self.idle.peek_serial(), index: 0 }
     }
 
-    /// The family called `name`, if that was ever bound to a type.
+    /// The family called `name`, if that is bound to a type.
     #[must_use]
     pub fn family_id(&self, name: &str) -> Option<FamilyId> {
-        self.family_named(name).map(FamilyId)
+        self.family_named(name).map(|index| self.id_of(index))
     }
 
+    fn id_of(&self, index: u32) -> FamilyId {
+        FamilyId { serial: self.families[index as usize].serial, index }
+    }
+
+    /// The head of a family; `None` if its name was forgotten since.
     #[must_use]
-    pub fn family(&self, family: FamilyId) -> FamilyView<'_> {
-        let family = &self.families[family.0 as usize];
-        let help = self.helps.get(family.help as usize).map_or("", |help| help);
-        FamilyView { name: &family.name, help, kind: family.kind }
+    pub fn family(&self, family: FamilyId) -> Option<FamilyView<'_>> {
+        let place = self.families.get(family.index as usize).filter(|place| place.serial == family.serial)?;
+        let help = self.helps.get(place.help as usize).map_or("", |help| help);
+        Some(FamilyView { name: &place.name, help, kind: place.kind })
     }
 
     /// Visits up to `series_max` series of `family` behind `mark`, and moves `mark`. Returns
@@ -124,7 +130,8 @@ impl Registry {
         mut visit: impl FnMut(FamilyView<'_>, SeriesView<'_>),
     ) -> usize {
         let all = &mut self.slots.all;
-        let family = &mut self.families[family.0 as usize];
+        let place = self.families.get_mut(family.index as usize);
+        let Some(family) = place.filter(|place| place.serial == family.serial) else { return 0 };
         family.series.settle(|a, b| compare(&all[a as usize], &all[b as usize]));
         let help = self.helps.get(family.help as usize).map_or("", |help| help);
         let head = FamilyView { name: &family.name, help, kind: family.kind };

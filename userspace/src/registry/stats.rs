@@ -13,7 +13,7 @@ pub struct Stats {
     pub overflow_series: u32,
     /// How many series there may be beside those.
     pub series_max: u32,
-    /// Names ever bound to a type.
+    /// Names bound to a type.
     pub families: usize,
     vectors: [u64; 4],
     /// Estimate of the memory in use, without the allocator's own.
@@ -37,6 +37,7 @@ impl Registry {
             + self.slots.heap_bytes()
             + self.deadlines.heap_bytes()
             + self.family_order.heap_bytes()
+            + self.idle.heap_bytes()
             // A slot of a table and its control byte, and the place in the order.
             + index_slots * (size_of::<u32>() + 1) * 8 / 7
             + self.slots.live() * size_of::<u32>()
@@ -47,7 +48,7 @@ impl Registry {
             series: self.slots.live(),
             overflow_series: self.overflow_series(),
             series_max: self.config.series_max,
-            families: self.families.len(),
+            families: self.live_families(),
             vectors: self.vectors_by_kind,
             bytes,
         }
