@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 const CHUNK_MAX: usize = 512;
 
 /// How many ids wait until they are put in their places, in sorted order: then one finds in the cache
-/// what the one before it has looked at. Putting so many in takes a few hundred microseconds.
-const LATE_MAX: usize = 1024;
+/// what the one before it has looked at. At two microseconds each among half a million in no order,
+/// more would keep the lock for too long.
+const LATE_MAX: usize = 256;
 
 /// A sorted sequence of ids. It does not know what they stand for: each call brings a comparison,
 /// which tells how the thing behind an id stands to the one that is looked for.
