@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ingest_ebpf::{layout::Slot, verdict::COUNTERS_PER_CPU};
+use ingest_ebpf::{
+    layout::{SEGMENT_BYTES, Segment, Slot},
+    verdict::COUNTERS_PER_CPU,
+};
 use rotameter::{cli::Cli, config::Config};
 
 use crate::{
@@ -40,7 +43,8 @@ pub fn measure(binary: &OsStr, duration: Duration) -> anyhow::Result<Vec<Row>> {
         let used = daemon.cpu_time()?.saturating_sub(before);
         Ok((memory, used.as_secs_f64() / started.elapsed().as_secs_f64()))
     })?;
-    let ring = f64::from(config.ebpf.ring_bytes);
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let ring = f64::from(config.ebpf.ring_bytes) / SEGMENT_BYTES as f64 * size_of::<Segment>() as f64;
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     let rows = f64::from(config.ebpf.slots) * size_of::<Slot>() as f64 + f64::from(COUNTERS_PER_CPU) * 8.0;
     Ok(vec![

@@ -36,6 +36,9 @@ pub fn load(object: &[u8], sizes: Sizes) -> anyhow::Result<Object> {
         }],
     };
     let mut object = Object::load(object, &options)?;
+    if let Some(reason) = &object.xdp_refused {
+        anyhow::bail!("door 1 stays shut: {reason}");
+    }
     listen(&mut object, LOOPBACK, 0)?;
     Ok(object)
 }

@@ -1,23 +1,17 @@
 //! Payload -> slots or ring: the one body behind both doors.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::{
-        bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output, bpf_ringbuf_query,
-        generated::bpf_jiffies64,
-    },
-};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
 use ingest_ebpf::{
     identity::{NoIdentity, split_line},
-    layout::{
-        BUCKET_PLACES, LINES_MAX, OPERATION_ADD, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, SLOT_VALUE_MAX,
-        TAG_MASK, tag,
-    },
+    layout::{BUCKET_PLACES, LINES_MAX, OPERATION_ADD, SLOT_VALUE_MAX, TAG_MASK, tag},
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
 
-use crate::maps::{BUCKETS, COUNTERS, IDENTITIES, RINGS, Resolved, SCRATCH, SLOTS, Scratch, setting};
+use crate::{
+    maps::{BUCKETS, COUNTERS, IDENTITIES, Resolved, SCRATCH, SLOTS, Scratch, setting},
+    ring::{APPENDED, FULL, append},
+};
 
 /// This CPU's working space; the map has exactly one entry, so the look-up cannot fail.
 #[inline(always)]
@@ -158,8 +152,6 @@ fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
     None
 }
 
-/// How often a producer looks whether its ring wants to be read: every so many records.
-const WAKE_CHECK_RECORDS: u64 = 64;
 /// How many passed datagrams of a full ring make one log line.
 const RING_FULL_LOG_EVERY: u64 = 1 << 20;
 
@@ -174,65 +166,17 @@ fn ring<C: EbpfContext>(
 ) -> Verdict {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    let Some(ring) = RINGS.get(cpu) else { return Verdict::NoRing };
     scratch.header.door = door as u32;
     scratch.header.payload_bytes = length as u16;
-    scratch.header.received_ns = received_ns(length as u32);
-    scratch.ringed = scratch.ringed.wrapping_add(1);
-    let map = core::ptr::from_ref(ring).cast_mut().cast();
-    let mut flags = BPF_RB_NO_WAKEUP;
-    if scratch.ringed.is_multiple_of(WAKE_CHECK_RECORDS) {
-        // SAFETY: `map` is a ring buffer that the outer map holds.
-        let waiting = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA) };
-        if waiting >= u64::from(setting!(ring_wake_bytes)) {
-            flags = BPF_RB_FORCE_WAKEUP;
+    match append(cpu, length as u32) {
+        APPENDED => reason,
+        FULL => {
+            scratch.ring_full = scratch.ring_full.wrapping_add(1);
+            if scratch.ring_full.is_multiple_of(RING_FULL_LOG_EVERY) {
+                warn!(ctx, "ring of cpu {} is full: passing datagrams to the socket", cpu);
+            }
+            Verdict::RingFull
         }
+        _ => Verdict::NoRing,
     }
-    // The bounds once more, in a form that the verifier of older kernels does not lose.
-    let bytes = (length.wrapping_sub(1) & (LENGTH_MASK)) + 1;
-    if bytes > PAYLOAD_BYTES_MAX {
-        return Verdict::LongPayload;
-    }
-    let record = core::ptr::from_mut(&mut scratch.header).cast();
-    // SAFETY: header and payload lie together in the scratch space, and the payload is at most
-    // PAYLOAD_BYTES_MAX long, so the record is inside it.
-    let result = unsafe { bpf_ringbuf_output(map, record, (RECORD_HEADER_BYTES + bytes) as u64, flags) };
-    if result == 0 {
-        return reason;
-    }
-    if scratch.ringed.is_multiple_of(RING_FULL_LOG_EVERY) {
-        warn!(ctx, "ring of cpu {} is full: passing datagrams to the socket", cpu);
-    }
-    Verdict::RingFull
 }
-
-/// When the payload was received.
-///
-/// Reading the clock takes as long as all the checks of a frame's headers. So it is read for what may
-/// be a gauge, whose order hangs on it, and otherwise once in each tick of the kernel's timer (1 to
-/// 10 ms): what comes in between gets the time of the last reading, which no later one of this ring
-/// undercuts.
-///
-/// A global function, as [`resolve_line`] is: otherwise the verifier would go through the search once
-/// for each length that a payload may have.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn received_ns(length: u32) -> u64 {
-    let Some(scratch) = scratch() else { return 0 };
-    // SAFETY: the helper has no preconditions.
-    let tick = unsafe { bpf_jiffies64() };
-    if tick != scratch.clock_tick || scratch.payload.may_hold_gauge(length as usize) {
-        scratch.clock_tick = tick;
-        // SAFETY: the helper has no preconditions.
-        scratch.clock_ns = unsafe { bpf_ktime_get_ns() };
-    }
-    scratch.clock_ns
-}
-
-/// Covers every payload length less one.
-const LENGTH_MASK: usize = 2047;
-
-// Flags of the ring buffer helpers (`include/uapi/linux/bpf.h`).
-const BPF_RB_NO_WAKEUP: u64 = 1;
-const BPF_RB_FORCE_WAKEUP: u64 = 2;
-const BPF_RB_AVAIL_DATA: u64 = 0;

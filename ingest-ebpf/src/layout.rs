@@ -6,7 +6,7 @@
 
 /// Symbol of the [`Settings`] in the object. Its number is raised with every change of a layout in
 /// this file or of the identities' hash, here and in the object's `maps.rs`.
-pub const SETTINGS_SYMBOL: &str = "SETTINGS_1";
+pub const SETTINGS_SYMBOL: &str = "SETTINGS_2";
 
 /// Longest payload that a door consumes: one Ethernet frame's worth over IPv4.
 pub const PAYLOAD_BYTES_MAX: usize = 1472;
@@ -63,25 +63,26 @@ impl Payload {
         }
     }
 
-    /// Whether `|g` stands somewhere in the first `payload_bytes` bytes, which are
-    /// [terminated](Payload::terminate). Every gauge has that, and little else.
+    /// Hands the words of the first `payload_bytes` bytes, which are [terminated](Payload::terminate), to
+    /// `take`, each with its index. Returns whether `|g` stands somewhere in them: every gauge has that,
+    /// and little else.
     #[inline(always)]
-    #[must_use]
-    pub fn may_hold_gauge(&self, payload_bytes: usize) -> bool {
+    pub fn copy_words(&self, payload_bytes: usize, mut take: impl FnMut(usize, u64)) -> bool {
+        let mut marks = 0;
         let mut at = 0;
-        while at < PAYLOAD_BYTES_MAX {
-            if at >= payload_bytes {
+        while at < PAYLOAD_BYTES_MAX / 8 {
+            if at * 8 >= payload_bytes {
                 break;
             }
+            let word = self.word(at * 8);
+            take(at, word);
             // A byte of this is 0 where a bar stands and a `g` behind it. Only the lowest mark need
             // be right, for one is enough.
-            let differences = (self.word(at) ^ BARS) | (self.word(at + 1) ^ GAUGES);
-            if differences.wrapping_sub(ONES) & !differences & (ONES << 7) != 0 {
-                return true;
-            }
-            at += 8;
+            let differences = (word ^ BARS) | (self.word(at * 8 + 1) ^ GAUGES);
+            marks |= differences.wrapping_sub(ONES) & !differences & (ONES << 7);
+            at += 1;
         }
-        false
+        marks != 0
     }
 
     /// Writes eight bytes at `offset & PAYLOAD_MASK`, first byte lowest.
@@ -182,6 +183,73 @@ pub struct RecordHeader {
 
 const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_BYTES);
 pub const RECORD_HEADER_BYTES: usize = 32;
+/// A record is its header and its payload, filled up to whole words.
+pub const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + PAYLOAD_BYTES_MAX;
+const _: () = assert!(RECORD_BYTES_MAX.is_multiple_of(8));
+
+/// Element of `RINGS`: records, one behind the other, that begin in its first [`SEGMENT_BYTES`]. None is
+/// split, so the last one may reach beyond.
+#[repr(C, align(8))]
+pub struct Segment {
+    pub bytes: [u8; SEGMENT_BYTES + RECORD_BYTES_MAX],
+}
+
+/// A power of two, so that a mask is all that an offset needs: of a comparison older verifiers forget
+/// the outcome.
+pub const SEGMENT_BYTES: usize = 1 << 14;
+
+/// A place in the endless sequence of a ring's records: number of the segment in the upper half, offset
+/// in it in the lower one.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingPosition(pub u64);
+
+impl RingPosition {
+    /// Number of the segment since the ring was made. Wraps.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Offset in the segment, a multiple of 8; whatever the bits, any record from there on is inside.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask is small")]
+    pub const fn offset(self) -> usize {
+        self.0 as usize & (SEGMENT_BYTES - 8)
+    }
+
+    /// Behind a record that begins here and has a payload of this many bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn behind(self, payload_bytes: usize) -> Self {
+        let offset = self.offset() + RECORD_HEADER_BYTES + ((payload_bytes + 7) & !7);
+        let segment = self.0 & !0xffff_ffff;
+        if offset < SEGMENT_BYTES {
+            Self(segment | offset as u64)
+        } else {
+            Self(segment.wrapping_add(1 << 32))
+        }
+    }
+}
+
+/// Element of `RING_POSITIONS[cpu]`. Each side has cache lines of its own.
+#[repr(C, align(256))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingPositions {
+    /// Behind the last complete record. Written by the doors.
+    pub producer: RingPosition,
+    pub producer_padding: [u64; 15],
+    /// Behind the last record that was read. Written by the daemon.
+    pub consumer: RingPosition,
+    pub consumer_padding: [u64; 15],
+}
+
+const _: () = assert!(size_of::<RingPositions>() == 256);
+/// Words between the two positions.
+pub const CONSUMER_WORD: usize = 16;
+const _: () = assert!(core::mem::offset_of!(RingPositions, consumer) == 8 * CONSUMER_WORD);
 
 /// Key of `LISTEN`: where a frame must be going for door 1 to look at its payload.
 #[repr(C)]
@@ -265,8 +333,11 @@ pub struct Settings {
     pub bucket_mask: u32,
     /// Rows of `SLOTS` and `COUNTERS`; a CPU beyond passes everything.
     pub cpus: u32,
-    /// A ring asks for its reader when this many bytes wait in it.
-    pub ring_wake_bytes: u32,
+    /// Segments of a ring, a power of two.
+    pub ring_segments: u32,
+    /// A ring asks for its reader when this many segments wait in it.
+    pub ring_wake_segments: u32,
+    pub padding: u32,
     /// Seed of the identities' hash.
     pub seed: u64,
     /// Networks in use, of each family.
@@ -278,7 +349,7 @@ pub struct Settings {
     pub allowed_v6: [NetworkV6; ALLOWED_NETWORKS_MAX],
 }
 
-const _: () = assert!(size_of::<Settings>() == 32 + 16 + 8 * 16 + 32 * 16);
+const _: () = assert!(size_of::<Settings>() == 40 + 16 + 8 * 16 + 32 * 16);
 
 impl Settings {
     /// Settings under which no frame is ours.
@@ -286,7 +357,9 @@ impl Settings {
         slots_per_cpu: 0,
         bucket_mask: 0,
         cpus: 0,
-        ring_wake_bytes: 0,
+        ring_segments: 0,
+        ring_wake_segments: 0,
+        padding: 0,
         seed: 0,
         allowed_v4_count: 0,
         allowed_v6_count: 0,
@@ -304,24 +377,56 @@ mod tests {
 
     use super::*;
 
+    /// What a copy of `bytes` holds, whatever lies behind them, and whether there may be a gauge in it.
+    fn copied(bytes: &[u8], filler: u8) -> (std::vec::Vec<u8>, bool) {
+        let mut payload = Payload { bytes: [filler; size_of::<Payload>()] };
+        payload.bytes[..bytes.len()].copy_from_slice(bytes);
+        payload.terminate(bytes.len());
+        let mut copy = std::vec::Vec::new();
+        let may_hold_gauge = payload.copy_words(bytes.len(), |at, word| {
+            assert_eq!(copy.len(), at * 8, "words come one after the other");
+            copy.extend_from_slice(&word.to_le_bytes());
+        });
+        (copy, may_hold_gauge)
+    }
+
     proptest! {
         #[test]
         fn a_payload_may_hold_a_gauge_where_a_bar_and_a_g_stand(bytes in "[|gc:1]{0,70}", filler in 0_u8..3) {
-            let filler = b"|g\0"[usize::from(filler)];
-            let mut payload = Payload { bytes: [filler; size_of::<Payload>()] };
-            payload.bytes[..bytes.len()].copy_from_slice(bytes.as_bytes());
-            payload.terminate(bytes.len());
-            prop_assert_eq!(payload.may_hold_gauge(bytes.len()), bytes.contains("|g"));
+            let (_, may_hold_gauge) = copied(bytes.as_bytes(), b"|g\0"[usize::from(filler)]);
+            prop_assert_eq!(may_hold_gauge, bytes.contains("|g"));
         }
 
         #[test]
         fn no_other_bytes_hide_a_gauge(mut bytes in proptest::collection::vec(any::<u8>(), 2..=PAYLOAD_BYTES_MAX), at in any::<prop::sample::Index>()) {
             let at = at.index(bytes.len() - 1);
             bytes[at..at + 2].copy_from_slice(b"|g");
-            let mut payload = Payload::EMPTY;
-            payload.bytes[..bytes.len()].copy_from_slice(&bytes);
-            payload.terminate(bytes.len());
-            prop_assert!(payload.may_hold_gauge(bytes.len()));
+            prop_assert!(copied(&bytes, 0).1);
+        }
+
+        #[test]
+        fn all_bytes_are_copied_and_less_than_a_word_more(bytes in proptest::collection::vec(any::<u8>(), 0..=PAYLOAD_BYTES_MAX), filler in any::<u8>()) {
+            let (copy, _) = copied(&bytes, filler);
+            prop_assert_eq!(copy.len(), bytes.len().next_multiple_of(8));
+            prop_assert!(copy.starts_with(&bytes));
+        }
+
+        #[test]
+        fn every_record_lies_in_its_segment(lengths in proptest::collection::vec(1..=PAYLOAD_BYTES_MAX, 1..200), first in any::<u32>()) {
+            let mut position = RingPosition(u64::from(first) << 32);
+            for length in lengths {
+                let record_bytes = RECORD_HEADER_BYTES + length.next_multiple_of(8);
+                prop_assert!(position.offset() + record_bytes <= size_of::<Segment>());
+                let behind = position.behind(length);
+                if behind.segment() == position.segment() {
+                    prop_assert_eq!(behind.offset(), position.offset() + record_bytes);
+                } else {
+                    prop_assert_eq!(behind.segment(), position.segment().wrapping_add(1));
+                    prop_assert_eq!(behind.offset(), 0);
+                    prop_assert!(position.offset() + record_bytes >= SEGMENT_BYTES);
+                }
+                position = behind;
+            }
         }
     }
 }

@@ -12,6 +12,7 @@
 mod frame;
 mod ingest;
 mod maps;
+mod ring;
 
 use aya_ebpf::{
     EbpfContext,

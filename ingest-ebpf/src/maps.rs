@@ -11,12 +11,13 @@ use aya_ebpf::{
 use ingest_ebpf::{
     identity::Identity,
     layout::{
-        Bucket, IdentityEntry, LINES_MAX, ListenEntry, ListenKey, Payload, RecordHeader, Settings, Slot,
+        Bucket, IdentityEntry, LINES_MAX, ListenEntry, ListenKey, Payload, RecordHeader, RingPositions,
+        Segment, Settings, Slot,
     },
 };
 
 /// Settings, written into the read-only data before loading, under `layout::SETTINGS_SYMBOL`.
-#[unsafe(export_name = "SETTINGS_1")]
+#[unsafe(export_name = "SETTINGS_2")]
 pub static SETTINGS: Settings = Settings::NONE;
 
 /// Reads one field of the settings; volatile, because the compiler believes it knows the value.
@@ -56,9 +57,19 @@ pub static LISTEN: HashMap<ListenKey, ListenEntry> = HashMap::with_max_entries(4
 #[map]
 pub static LISTEN_GENERATION: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// One ring per CPU; the daemon puts them in. A full ring passes the datagram to the stack.
+/// `[cpu][segment]`: one ring per CPU, read by memory map up to the producer's position. A full ring
+/// passes the datagram to the stack.
+#[map]
+pub static RINGS: Array<Segment> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// `[cpu]` -> how far its ring is written, and how far it is read.
+#[map]
+pub static RING_POSITIONS: Array<RingPositions> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Holds a ring buffer of the kernel's, by which a ring that fills up wakes its reader; the daemon puts
+/// it in. When that is full, the reader has been woken already.
 #[btf_map]
-pub static RINGS: ArrayOfMaps<RingBuf<u8, 4096>, 1> = ArrayOfMaps::new();
+pub static DOORBELL: ArrayOfMaps<RingBuf<u8, 4096>, 1> = ArrayOfMaps::new();
 
 /// Working space of one CPU. Both doors run with bottom halves off, so they never share it.
 #[map]
@@ -66,7 +77,7 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 #[repr(C)]
 pub struct Scratch {
-    /// Header and payload lie together: that is the ring record.
+    /// Header and payload of the ring record that this datagram may become.
     pub header: RecordHeader,
     pub payload: Payload,
     pub identity: Identity,
@@ -79,8 +90,8 @@ pub struct Scratch {
     /// The last reading of the clock, and the timer's tick in which it was taken.
     pub clock_ns: u64,
     pub clock_tick: u64,
-    /// Records that this CPU has put into its ring.
-    pub ringed: u64,
+    /// Datagrams that found this CPU's ring full.
+    pub ring_full: u64,
 }
 
 /// One resolved line, not yet counted.

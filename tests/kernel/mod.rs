@@ -5,6 +5,7 @@ mod loaded;
 
 mod frames;
 mod payloads;
+mod rings;
 
 mod generate;
 mod model;

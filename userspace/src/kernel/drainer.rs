@@ -41,12 +41,11 @@ impl Drainer {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&poll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
-        pipeline.with_ring_fds(|ring| {
-            // Edge-triggered: readable is a ring at every moment with a record in it, but only a
-            // producer's call is worth waking up for.
+        if let Some(tables) = pipeline.tables() {
+            // Edge-triggered: the bell stays readable until somebody drains, scrapes included.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            epoll::add(&poll, ring, epoll::EventData::new_u64(RING), flags)
-        })?;
+            epoll::add(&poll, &tables.doorbell, epoll::EventData::new_u64(RING), flags)?;
+        }
         let thread = std::thread::Builder::new()
             .name("rotameter-drain".to_owned())
             .spawn(move || run(&pipeline, poll.as_fd(), promotion_interval))?;

@@ -10,15 +10,15 @@ use parking_lot::Mutex;
 /// Waits for grace periods.
 #[derive(Debug)]
 pub struct Grace {
-    /// The map of rings and the ring of CPU 0. Writing that ring to where it already is changes
+    /// The map that holds the doorbell, and the doorbell. Writing it to where it already is changes
     /// nothing, but an update of a map of maps returns only after a grace period
     /// (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`).
-    rings: Mutex<(ArrayOfMaps<MapData, MapData>, MapData)>,
+    doorbell: Mutex<(ArrayOfMaps<MapData, MapData>, MapData)>,
 }
 
 impl Grace {
-    pub(super) fn new(rings: ArrayOfMaps<MapData, MapData>, first: MapData) -> Self {
-        Self { rings: Mutex::new((rings, first)) }
+    pub(super) fn new(outer: ArrayOfMaps<MapData, MapData>, bell: MapData) -> Self {
+        Self { doorbell: Mutex::new((outer, bell)) }
     }
 
     /// Returns when every program that runs now, on any CPU, has ended. Takes milliseconds.
@@ -37,9 +37,9 @@ impl Grace {
     ///
     /// What bpf(2) says.
     pub fn wait_by_map(&self) -> io::Result<()> {
-        let mut rings = self.rings.lock();
-        let (outer, first) = &mut *rings;
-        outer.set(0, first, 0).map_err(|error| match error {
+        let mut doorbell = self.doorbell.lock();
+        let (outer, bell) = &mut *doorbell;
+        outer.set(0, bell, 0).map_err(|error| match error {
             MapError::SyscallError(error) => error.io_error,
             error => io::Error::other(error),
         })

@@ -9,6 +9,7 @@ pub mod drainer;
 
 pub mod memory_map;
 
+pub mod doorbell;
 pub mod ring;
 pub mod rings;
 

@@ -17,7 +17,7 @@ use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
     layout::{
         ALLOWED_NETWORKS_MAX, Bucket, IdentityEntry, LISTEN_PORTS_MAX, ListenEntry, ListenKey, NetworkV4,
-        NetworkV6, RINGS_MAX, SETTINGS_SYMBOL, Settings,
+        NetworkV6, RINGS_MAX, RingPositions, SEGMENT_BYTES, SETTINGS_SYMBOL, Segment, Settings,
     },
     verdict::COUNTERS_PER_CPU,
 };
@@ -25,10 +25,11 @@ use tracing::debug;
 
 use super::{
     counters::Counters,
+    doorbell::{self, Doorbell},
     grace::Grace,
     identities::IdentityTable,
     memory_map::{MemoryMap, page_bytes},
-    ring::Ring,
+    ring::{Ring, RingMemory},
     slots::MappedSlots,
 };
 
@@ -60,7 +61,7 @@ pub struct Sizes {
     pub slots: u32,
     /// Buckets of the identity table, four places each; a power of two.
     pub buckets: u32,
-    /// Data bytes of each CPU's ring, a power of two and a multiple of the page size.
+    /// Bytes of each CPU's ring, a power of two, at least two segments.
     pub ring_bytes: u32,
 }
 
@@ -173,6 +174,7 @@ pub struct Tables {
     pub slots: MappedSlots,
     pub counters: Counters,
     pub grace: Grace,
+    pub doorbell: Doorbell,
     /// Seed of the identities' hash.
     pub seed: u64,
     pub sizes: Sizes,
@@ -208,31 +210,34 @@ impl Object {
             return Err(ObjectError::ManyCpus(cpus));
         }
         let rows = u32::try_from(cpus).map_err(|_| ObjectError::ManyCpus(cpus))?;
+        let ring_segments = ring_segments(options.sizes);
         let settings = Shared(settings(options, rows)?);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("BUCKETS", options.sizes.buckets)
             .map_max_entries("IDENTITIES", options.sizes.slots)
             .map_max_entries("SLOTS", rows * options.sizes.slots)
             .map_max_entries("COUNTERS", rows * COUNTERS_PER_CPU)
-            .map_max_entries("RINGS", rows)
+            .map_max_entries("RINGS", rows * ring_segments)
+            .map_max_entries("RING_POSITIONS", rows)
             .override_global(SETTINGS_SYMBOL, &settings, true)
             .load(object)
             .map_err(ObjectError::parse)?;
 
-        let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "RINGS")?;
-        let mut rings = Vec::with_capacity(cpus);
-        let mut first = None;
-        for cpu in 0..rows {
-            let ring = new_ring(options.sizes.ring_bytes)
-                .map_err(|source| ObjectError::Map { map: "RINGS", source })?;
-            outer.set(cpu, &ring, 0).map_err(|source| ObjectError::Map { map: "RINGS", source })?;
-            let fd = own_fd(ring.fd().as_fd(), "RINGS")?;
-            first.get_or_insert(ring);
-            let ring = Ring::new(fd, options.sizes.ring_bytes as usize)
-                .map_err(|source| ObjectError::MemoryMap { map: "RINGS", source })?;
-            rings.push(ring);
-        }
-        let first = first.ok_or(ObjectError::Missing("RINGS"))?;
+        let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "DOORBELL")?;
+        let bell = new_bell().map_err(|source| ObjectError::Map { map: "DOORBELL", source })?;
+        outer.set(0, &bell, 0).map_err(|source| ObjectError::Map { map: "DOORBELL", source })?;
+        let doorbell = own_fd(bell.fd().as_fd(), "DOORBELL").and_then(|fd| {
+            Doorbell::new(fd).map_err(|source| ObjectError::MemoryMap { map: "DOORBELL", source })
+        })?;
+        let segments = array_fd(&mut ebpf, "RINGS", |fd| {
+            let bytes = mapped_bytes(rows * ring_segments, size_of::<Segment>());
+            MemoryMap::new(fd, 0, bytes, false)
+        })?;
+        let positions = array_fd(&mut ebpf, "RING_POSITIONS", |fd| {
+            MemoryMap::new(fd, 0, mapped_bytes(rows, size_of::<RingPositions>()), true)
+        })?;
+        let memory = Arc::new(RingMemory { segments, positions, segments_per_ring: ring_segments });
+        let rings = (0..cpus).map(|cpu| Ring::new(Arc::clone(&memory), cpu)).collect();
         let slots =
             array_fd(&mut ebpf, "SLOTS", |fd| MappedSlots::new(fd, cpus, options.sizes.slots as usize))?;
         let counters = array_fd(&mut ebpf, "COUNTERS", |fd| Counters::new(fd, cpus))?;
@@ -248,7 +253,8 @@ impl Object {
             identities: IdentityTable::new(buckets, entries, options.sizes.buckets),
             slots,
             counters,
-            grace: Grace::new(outer, first),
+            grace: Grace::new(outer, bell),
+            doorbell,
             seed: options.seed,
             sizes: options.sizes,
         };
@@ -328,7 +334,8 @@ fn settings(options: &LoadOptions, cpus: u32) -> Result<Settings, ObjectError> {
         slots_per_cpu: options.sizes.slots,
         bucket_mask: options.sizes.buckets - 1,
         cpus,
-        ring_wake_bytes: options.sizes.ring_bytes / 8,
+        ring_segments: ring_segments(options.sizes),
+        ring_wake_segments: (ring_segments(options.sizes) / 8).max(1),
         seed: options.seed,
         ..Settings::NONE
     };
@@ -350,9 +357,15 @@ fn copy_networks<T: Copy>(to: &mut [T], from: &[T]) -> Result<u32, ObjectError> 
     u32::try_from(given).map_err(|_| ObjectError::ManyNetworks { given })
 }
 
-fn new_ring(bytes: u32) -> Result<MapData, MapError> {
-    let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
-    MapData::create(map, "rotameter_ring", None)
+/// At least two, because a segment is begun again only when its reader has left it.
+fn ring_segments(sizes: Sizes) -> u32 {
+    let segment_bytes = u32::try_from(SEGMENT_BYTES).unwrap_or(u32::MAX);
+    (sizes.ring_bytes / segment_bytes).max(2)
+}
+
+fn new_bell() -> Result<MapData, MapError> {
+    let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, doorbell::bytes(), 0);
+    MapData::create(map, "rotameter_bell", None)
 }
 
 /// Takes a map out of the object as the type that it must have.

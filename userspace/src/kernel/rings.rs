@@ -10,9 +10,11 @@
 //! never fall, no record waits longer than its own time asks for, and two gauges compare by exact
 //! times: whatever stands in front of them, they come out in the order in which they were received.
 
+use ingest_ebpf::layout::RingPosition;
+
 use crate::{clock::Timestamp, datagram::Datagram};
 
-use super::ring::{Position, Ring};
+use super::ring::Ring;
 
 /// All rings, read as one.
 #[derive(Debug, Default)]
@@ -27,7 +29,7 @@ pub struct Rings {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     ring: usize,
-    end: Position,
+    end: RingPosition,
     /// Receive time of its next record.
     next: Timestamp,
 }
@@ -96,39 +98,19 @@ impl Rings {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, os::fd::OwnedFd};
-
     use super::*;
-    use crate::kernel::memory_map::page_bytes;
-
-    /// A ring as the kernel lays it out, filled with records of these times and payloads. A file is not
-    /// mapped twice in a row, so the records must fit.
-    fn ring(records: &[(u64, &str)]) -> Ring {
-        let page = page_bytes();
-        let mut data = Vec::new();
-        for (received, payload) in records {
-            let length = 32 + payload.len();
-            data.extend_from_slice(&(length as u64).to_ne_bytes());
-            data.extend_from_slice(&received.to_ne_bytes());
-            data.extend_from_slice(&[0; 18]);
-            data.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_ne_bytes());
-            data.extend_from_slice(&[0; 4]);
-            data.extend_from_slice(payload.as_bytes());
-            data.resize(data.len().next_multiple_of(8), 0);
-        }
-        assert!(data.len() <= page);
-        let mut bytes = vec![0; 4 * page];
-        bytes[page..page + 8].copy_from_slice(&(data.len() as u64).to_ne_bytes());
-        bytes[2 * page..2 * page + data.len()].copy_from_slice(&data);
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&bytes).unwrap();
-        Ring::new(OwnedFd::from(file), page).unwrap()
-    }
+    use crate::kernel::ring::tests::Written;
 
     /// What a pass that begins at `now` gives.
     #[track_caller]
     fn check(rings: &[&[(u64, &str)]], now: u64, expected: &[&str]) {
-        let mut rings = Rings::new(rings.iter().map(|records| ring(records)).collect());
+        let written = Written::new(rings.len(), 2);
+        for (cpu, records) in rings.iter().enumerate() {
+            for (received, payload) in *records {
+                assert!(written.append(cpu, *received, payload.as_bytes()));
+            }
+        }
+        let mut rings = Rings::new((0..rings.len()).map(|cpu| written.ring(cpu)).collect());
         rings.begin(Timestamp(now));
         let mut taken = Vec::new();
         rings.read(usize::MAX, |datagram| taken.push(String::from_utf8(datagram.payload.to_vec()).unwrap()));

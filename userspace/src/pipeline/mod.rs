@@ -9,12 +9,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io,
-    os::fd::{AsFd as _, BorrowedFd},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -133,6 +128,9 @@ impl Pipeline {
     /// that a flood cannot keep a scrape waiting. Returns how many records there were.
     pub fn drain_rings(&self) -> usize {
         let mut rings = self.rings.lock();
+        if let Some(tables) = &self.tables {
+            tables.doorbell.hush();
+        }
         rings.begin(Timestamp::now());
         let mut records = 0;
         loop {
@@ -279,15 +277,6 @@ impl Pipeline {
     /// Declares the names of our own metrics, which no sender may use.
     pub fn reserve<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         self.core.lock().registry.reserve(names);
-    }
-
-    /// Hands the descriptor of each ring to `see`.
-    ///
-    /// # Errors
-    ///
-    /// The first of `see`.
-    pub fn with_ring_fds<E>(&self, mut see: impl FnMut(BorrowedFd<'_>) -> Result<(), E>) -> Result<(), E> {
-        self.rings.lock().iter().try_for_each(|ring| see(ring.as_fd()))
     }
 
     /// Records of the rings that did not have our layout; always 0.
