@@ -41,6 +41,10 @@ pub enum Action {
     Drop,
 }
 
+/// Bytes of a line, without its value, up to which it is remembered: senders must not fill the cache with
+/// lines of 64 KiB. Far more than any real one has; a longer one is parsed each time.
+const LINE_BYTES_MAX: usize = 2048;
+
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
 
@@ -153,8 +157,12 @@ impl RecipeCache {
         Some(entry.recipe)
     }
 
-    /// Remembers a line; one that is there already gets the new recipe.
+    /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`]; one that is there already gets the
+    /// new recipe.
     pub fn insert(&mut self, hash: u64, head: &[u8], tail: &[u8], recipe: Recipe, promotable: bool) {
+        if head.len() + tail.len() > LINE_BYTES_MAX {
+            return;
+        }
         if let Some(index) = self.find(hash, head, tail) {
             if let Some(entry) = self.entries.get_mut(index as usize) {
                 entry.recipe = recipe;
@@ -320,6 +328,14 @@ mod tests {
             find(&mut cache, &format!("line{n}"));
         }
         assert!(cache.touched.len() <= 4);
+    }
+
+    #[test]
+    fn a_very_long_line_is_not_remembered() {
+        let mut cache = RecipeCache::new(8);
+        insert(&mut cache, &"x".repeat(LINE_BYTES_MAX - 2), 1);
+        insert(&mut cache, &"x".repeat(LINE_BYTES_MAX - 1), 2);
+        assert_eq!(cache.len(), 1);
     }
 
     #[test]
