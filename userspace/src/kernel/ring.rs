@@ -162,7 +162,7 @@ pub(super) mod tests {
     /// Memory of rings of this many segments in a file, and what a door does to it.
     pub(in crate::kernel) struct Written {
         memory: Arc<RingMemory>,
-        /// That of the segments, for the kernel.s part.
+        /// That of the segments, for the kernel's part.
         file: std::fs::File,
     }
 

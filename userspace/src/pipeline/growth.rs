@@ -89,7 +89,7 @@ impl Core {
             }
             // Relative, so the order among other changes makes no difference.
             Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
-            // Only these are promoted.
+            // Gauges and observations are promoted only where a rule drops them: `unit` sees to it.
             Action::Count | Action::Gauge | Action::Observe => {
                 self.registry.add(recipe.series, amount, now)?;
             }
