@@ -4,10 +4,11 @@
 //! [`load`](super::load). What releases of statsd_exporter up to 0.30 took is taken, with a warning.
 
 use super::problem::{RuleTag, Shown};
-use super::rule::{CounterType, MetricType, ObserverType, RuleAction};
+use super::rule::{CounterType, MetricType, ObserverType, RuleAction, TimerUnit, ZeroSiblings};
+use super::value_keys;
 use super::walk::{Field, Walk};
 use super::yaml::{NodeId, Value};
-use crate::registry::Quantile;
+use crate::registry::{Combine, LabelBudget, Quantile};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum MatchType {
@@ -45,6 +46,7 @@ pub(super) struct DefaultsText {
     pub(super) summary: SummaryText,
     pub(super) histogram: HistogramText,
     pub(super) max_series: Option<u32>,
+    pub(super) label_budget: Option<LabelBudget>,
 }
 
 /// One entry of `mappings`.
@@ -72,6 +74,12 @@ pub(super) struct RuleText {
     pub(super) legacy_buckets: Option<Vec<f64>>,
     pub(super) counter: CounterType,
     pub(super) max_series: Option<u32>,
+    pub(super) label_budget: Option<LabelBudget>,
+    pub(super) combine: Option<Combine>,
+    /// Line of the key, and nanoseconds.
+    pub(super) gauge_expiry: Option<(usize, i64)>,
+    pub(super) zero_siblings: Vec<ZeroSiblings>,
+    pub(super) timer_unit: TimerUnit,
 }
 
 /// A file.
@@ -114,6 +122,7 @@ fn defaults(walk: &mut Walk<'_>, id: NodeId) -> DefaultsText {
             "summary_options" => defaults.summary = summary_options(walk, &field),
             "histogram_options" => defaults.histogram = histogram_options(walk, &field),
             "max_series" => defaults.max_series = max_series(walk, value),
+            "max_series_per_label" => defaults.label_budget = value_keys::label_budget(walk, &field),
             "timer_type" => {
                 legacy(walk, &field, "observer_type");
                 timer_type = observer_type(walk, value);
@@ -186,6 +195,13 @@ fn rule(walk: &mut Walk<'_>, id: NodeId, number: usize) -> RuleText {
             "summary_options" | "histogram_options" => {}
             "counter_type" => rule.counter = counter_type(walk, value),
             "max_series" => rule.max_series = max_series(walk, value),
+            "max_series_per_label" => rule.label_budget = value_keys::label_budget(walk, &field),
+            "gauge_combine" => rule.combine = value_keys::combine(walk, value),
+            "gauge_expiry" => {
+                rule.gauge_expiry = walk.duration_nanos(value).map(|nanos| (field.line, nanos));
+            }
+            "zero_siblings" => rule.zero_siblings = value_keys::zero_siblings(walk, &field),
+            "timer_unit" => rule.timer_unit = value_keys::timer_unit(walk, value),
             "timer_type" => {
                 legacy(walk, &field, "observer_type");
                 timer_type = observer_type(walk, value);
@@ -358,7 +374,7 @@ fn max_series(walk: &mut Walk<'_>, id: NodeId) -> Option<u32> {
     Some(number)
 }
 
-fn invalid<T>(walk: &mut Walk<'_>, id: NodeId, kind: &str, word: &str, known: &str) -> Option<T> {
+pub(super) fn invalid<T>(walk: &mut Walk<'_>, id: NodeId, kind: &str, word: &str, known: &str) -> Option<T> {
     let text = format!("invalid {kind} '{}'; write {known}", Shown(word));
     walk.report.error(walk.line(id), text);
     None

@@ -13,6 +13,7 @@ use super::problem::{LoadError, Problem, Report, RuleTag, Shown, Warning};
 use super::regex::Regexes;
 use super::rule::{DEFAULT_HELP, MetricType, ObserverType, Rule, SeriesOptions};
 use super::template::Template;
+use super::value_keys;
 use super::walk::Walk;
 use super::yaml::Document;
 use crate::registry::{HistogramOptions, Quantile, SummaryOptions};
@@ -101,6 +102,8 @@ fn check(file: FileText, report: &mut Report) -> Mapper {
             summary: unmapped_summary(&defaults.summary),
             histogram: histogram(None, defaults),
             max_series: defaults.max_series,
+            label_budget: defaults.label_budget.clone(),
+            sender_gauge: None,
         },
         machine: Machine::new(!defaults.glob_disable_ordering),
         regexes: Regexes::default(),
@@ -156,6 +159,7 @@ fn check_rule(
     if text.ttl_nanos < 0 {
         report.warn(text.ttl_line, "ttl is negative; its series leave at the next sweep");
     }
+    let sender_gauge = value_keys::sender_gauge(&text, report);
     // A rule cannot opt out of a default: 0 is as good as nothing.
     let ttl_nanos =
         if text.ttl_nanos == 0 && defaults.ttl_nanos > 0 { defaults.ttl_nanos } else { text.ttl_nanos };
@@ -169,6 +173,8 @@ fn check_rule(
         honor_labels: text.honor_labels,
         counter: text.counter,
         scale: text.scale,
+        timer_unit: text.timer_unit,
+        zero_siblings: text.zero_siblings,
         series: SeriesOptions {
             help: if text.help.is_empty() { DEFAULT_HELP.into() } else { text.help.into() },
             observer: observer.unwrap_or_default(),
@@ -176,6 +182,8 @@ fn check_rule(
             summary: summary(text.summary.as_ref(), observer, &defaults.summary),
             histogram: histogram(text.histogram.as_ref(), defaults),
             max_series: text.max_series.or(defaults.max_series),
+            label_budget: text.label_budget.or_else(|| defaults.label_budget.clone()),
+            sender_gauge,
         },
         pattern: text.pattern.into(),
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mapper::{Captures, CounterType, RuleAction};
+use crate::mapper::{Captures, CounterType, RuleAction, TimerUnit};
+use crate::registry::{Combine, LabelBudget, SenderGaugeOptions};
 
 fn load_text(text: &str, strict: bool) -> Result<Loaded, LoadError> {
     from_bytes(text.as_bytes(), "m.yml", LoadOptions { strict })
@@ -172,6 +173,74 @@ fn native_histogram_options_inherit_where_they_are_zero() {
     let own = format!("{factor}0.5, native_histogram_max_buckets: 7");
     assert_eq!(factors(&format!("{factor}1.5"), &own), (0.5, 7));
     assert_eq!(factors(&format!("{factor}-1"), &format!("{factor}0")), (-1.0, 256));
+}
+
+#[test]
+fn keys_on_values_and_budgets_are_read() {
+    let mapper = check_ok(
+        "
+defaults: {max_series_per_label: {label: dag_id, limit: 10_000}}
+mappings:
+- match: a.*
+  name: aa
+  gauge_combine: sum
+  gauge_expiry: 90s
+  timer_unit: seconds
+  zero_siblings: {label: state, values: [success, failed, success, ~]}
+- match: b
+  name: bb
+  gauge_combine: last
+  max_series_per_label: {label: task_id, limit: 5}
+  zero_siblings:
+  - {label: one, values: [x, y]}
+  - {label: two, values: [z]}
+",
+    );
+    let [first, second] = mapper.rules() else { panic!("two rules") };
+    let combined = |combine, seconds| SenderGaugeOptions { combine, expiry: Duration::from_secs(seconds) };
+    assert_eq!(first.series.sender_gauge, Some(combined(Combine::Sum, 90)));
+    assert_eq!(second.series.sender_gauge, Some(combined(Combine::Last, 300)));
+    assert_eq!((first.timer_unit, second.timer_unit), (TimerUnit::Seconds, TimerUnit::Milliseconds));
+    let budget = |label: &str, series_max| Some(LabelBudget { label: label.into(), series_max });
+    assert_eq!(first.series.label_budget, budget("dag_id", 10_000));
+    assert_eq!(second.series.label_budget, budget("task_id", 5));
+    assert_eq!(mapper.unmapped().label_budget, budget("dag_id", 10_000));
+    let siblings = |rule: &Rule| -> Vec<String> {
+        rule.zero_siblings.iter().map(|of| format!("{}={}", of.label, of.values.join("|"))).collect()
+    };
+    assert_eq!(siblings(first), ["state=success|failed|"]);
+    assert_eq!(siblings(second), ["one=x|y", "two=z"]);
+}
+
+#[test]
+fn keys_on_values_and_budgets_say_what_is_wrong() {
+    let check = |keys: &str, expected: &str| {
+        check_error(&format!("mappings: [{{match: a, name: aa, {keys}}}]"), expected);
+    };
+    check("gauge_combine: avg", "invalid gauge_combine 'avg'; write last, sum, max or min");
+    check("gauge_expiry: 5m", "gauge_expiry needs gauge_combine");
+    check("gauge_combine: sum, gauge_expiry: -5m", "gauge_expiry is not above 0");
+    check("gauge_combine: sum, gauge_expiry: 0s", "gauge_expiry is not above 0");
+    check("timer_unit: s", "invalid timer unit 's'; write seconds");
+    check("zero_siblings: {label: state}", "zero_siblings needs a label and values");
+    check("zero_siblings: [{values: [x]}]", "zero_siblings needs a label and values");
+    check("zero_siblings: state", "cannot unmarshal");
+    check("zero_siblings: {label: a-b, values: [x]}", "invalid label name: a-b");
+    let twice = "zero_siblings: [{label: aa, values: [x]}, {label: aa, values: [y]}]";
+    check(twice, "names label aa twice");
+    let values: Vec<String> = (0..9).map(|n| format!("v{n}")).collect();
+    let values = values.join(", ");
+    let many =
+        format!("zero_siblings: [{{label: aa, values: [{values}]}}, {{label: bb, values: [{values}]}}]");
+    check(&many, "makes 81 series of one");
+    check("max_series_per_label: {label: dag_id}", "max_series_per_label needs a label and a limit");
+    check("max_series_per_label: {limit: 5}", "max_series_per_label needs a label and a limit");
+    check("max_series_per_label: {label: dag_id, limit: 0}", "limit is 0");
+    check("max_series_per_label: 7", "cannot unmarshal");
+    check_warning(
+        "mappings: [{match: a, name: aa, max_series_per_label: {label: x, limit: 1, lim: 2}}]",
+        "field lim not found in max_series_per_label",
+    );
 }
 
 #[test]

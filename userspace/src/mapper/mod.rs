@@ -20,6 +20,7 @@ mod machine;
 mod problem;
 mod regex;
 mod scalar;
+mod value_keys;
 mod walk;
 mod yaml;
 
@@ -29,7 +30,10 @@ pub use explain::{Explanation, PassedOver, Reason};
 pub use lint::{Finding, Severity, lint};
 pub use load::{LoadOptions, Loaded};
 pub use problem::{LoadError, Problem, RuleTag, Warning};
-pub use rule::{CounterType, DEFAULT_HELP, MetricType, ObserverType, Rule, RuleAction, SeriesOptions};
+pub use rule::{
+    CounterType, DEFAULT_HELP, MetricType, ObserverType, Rule, RuleAction, SeriesOptions, TimerUnit,
+    ZeroSiblings,
+};
 pub use template::{Captures, Template};
 
 use machine::Machine;

@@ -8,6 +8,8 @@ mod growth;
 mod resolve;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod value_tests;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use crate::{
     ledger::{EventError, Mapping},
     line::{Event, EventKind, escape::escape_name},
     mapper::{
-        CounterType, MetricType, ObserverType, RuleAction,
+        CounterType, MetricType, ObserverType, RuleAction, TimerUnit,
         cache::{Action, Recipe},
         results::Matched,
     },
@@ -52,6 +52,9 @@ impl Core {
             }
             up_down = rule.counter == CounterType::UpDown;
             recipe.scale = rule.scale.unwrap_or(1.0);
+            if event.kind == EventKind::Observer && recipe.divisor == TimerUnit::Milliseconds.per_second() {
+                recipe.divisor = rule.timer_unit.per_second();
+            }
             // First all texts, then the borrows of them.
             self.label_values.clear();
             let ends: SmallVec<[usize; 16]> = rule

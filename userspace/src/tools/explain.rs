@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{check::load, outcome, print};
 use crate::line::{Parser, Tally};
-use crate::mapper::{Mapper, MetricType, RuleAction};
+use crate::mapper::{Mapper, MetricType, Rule, RuleAction, TimerUnit};
+use crate::registry::{LabelBudget, SenderGaugeOptions};
 
 /// Rules that are listed with their reason.
 const PASSED_OVER_MAX: usize = 50;
@@ -62,6 +63,7 @@ fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
         let (number, pattern, line) = (rule.number + 1, &rule.pattern, rule.line);
         let ttl = rule.series.ttl.map(|ttl| format!(", ttl {ttl:?}")).unwrap_or_default();
         out.push(format!("  rule {number} (match {pattern:?}, line {line} of the file){action}{ttl}"));
+        out.extend(keys(rule).into_iter().map(|key| format!("    {key}")));
     });
     let outcome = outcome::of_line(mapper, line);
     out.extend(outcome.series.iter().map(|series| format!("series: {series}")));
@@ -72,6 +74,31 @@ fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
         out.push("no series".to_owned());
     }
     out
+}
+
+/// What the rule says about values and budgets, if it says anything.
+fn keys(rule: &Rule) -> Vec<String> {
+    let mut keys = Vec::new();
+    if let Some(SenderGaugeOptions { combine, expiry }) = rule.series.sender_gauge {
+        let combine = combine.name();
+        keys.push(format!(
+            "gauge_combine {combine}: kept for each sender, until it was silent for {expiry:?}"
+        ));
+    }
+    if rule.timer_unit != TimerUnit::default() {
+        keys.push(format!("timer_unit {}: of values typed ms", rule.timer_unit.name()));
+    }
+    for siblings in &rule.zero_siblings {
+        let values = siblings.values.join(", ");
+        keys.push(format!("zero_siblings: with label {} also {values}", siblings.label));
+    }
+    if let Some(max) = rule.series.max_series {
+        keys.push(format!("max_series {max}"));
+    }
+    if let Some(LabelBudget { label, series_max }) = &rule.series.label_budget {
+        keys.push(format!("max_series_per_label: {series_max} for each {label}"));
+    }
+    keys
 }
 
 /// What else is counted, and by which metric.

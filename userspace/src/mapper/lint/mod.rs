@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::problem::RuleTag;
-use super::rule::{CounterType, MetricType, Rule, RuleAction};
+use super::rule::{CounterType, MetricType, Rule, RuleAction, TimerUnit};
 use super::template::Template;
 use super::{Mapper, problem::Shown};
 
@@ -58,6 +58,7 @@ pub fn lint(mapper: &Mapper) -> Vec<Finding> {
     for rule in mapper.rules() {
         references(rule, &mut findings);
         amounts(rule, &mut findings);
+        values(rule, &mut findings);
         if mapper.machine.glob(rule.number).is_none() {
             expression(rule, &mut findings);
         }
@@ -125,6 +126,38 @@ fn amounts(rule: &Rule, findings: &mut Findings) {
     }
     if rule.counter == CounterType::UpDown && !counts {
         let text = "counter_type has no effect, for match_metric_type lets no counter through; leave it out";
+        findings.add(Severity::Note, rule, text.to_owned());
+    }
+}
+
+/// Keys that have no effect on what the rule lets through.
+fn values(rule: &Rule, findings: &mut Findings) {
+    if rule.action == RuleAction::Drop {
+        return;
+    }
+    let lets = |metric_type| rule.metric_type.is_none_or(|only| only == metric_type);
+    let up_down = lets(MetricType::Counter) && rule.counter == CounterType::UpDown;
+    if let Some(gauge) = rule.series.sender_gauge {
+        if !lets(MetricType::Gauge) && !up_down {
+            let text = "gauge_combine has no effect, for the rule makes no gauge; leave it out, or write \
+                        counter_type: up_down";
+            findings.add(Severity::Note, rule, text.to_owned());
+        }
+        if gauge.expiry < Duration::from_secs(1) {
+            let text = "gauge_expiry is below a second, so values leave before most scrapes; write it with a unit, \
+                        such as 5m";
+            findings.add(Severity::Warning, rule, text.to_owned());
+        }
+    }
+    if !rule.zero_siblings.is_empty()
+        && !lets(MetricType::Observer)
+        && (!lets(MetricType::Counter) || up_down)
+    {
+        let text = "zero_siblings has no effect, for the rule makes gauges only; leave it out";
+        findings.add(Severity::Note, rule, text.to_owned());
+    }
+    if rule.timer_unit != TimerUnit::default() && !lets(MetricType::Observer) {
+        let text = "timer_unit has no effect, for match_metric_type lets no timer through; leave it out";
         findings.add(Severity::Note, rule, text.to_owned());
     }
 }

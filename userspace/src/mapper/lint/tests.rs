@@ -35,6 +35,24 @@ fn a_good_file_has_no_findings() {
 }
 
 #[test]
+fn keys_without_effect_are_found() {
+    let rule = "match: a.*, name: aa, match_metric_type";
+    let siblings = "zero_siblings: {label: ll, values: [x]}";
+    let with =
+        |of: &str, keys: &str, expected: &[&str]| check("", &[&format!("{rule}: {of}, {keys}")], expected);
+    with("counter", "gauge_combine: sum", &["note 1: gauge_combine has no effect"]);
+    with("counter", "gauge_combine: sum, counter_type: up_down", &[]);
+    with("gauge", "gauge_combine: sum", &[]);
+    with("gauge", "gauge_combine: sum, gauge_expiry: 5ms", &["warning 1: gauge_expiry is below a second"]);
+    with("gauge", siblings, &["note 1: zero_siblings has no effect"]);
+    with("counter", &format!("{siblings}, counter_type: up_down"), &["note 1: zero_siblings has no effect"]);
+    with("counter", siblings, &[]);
+    with("observer", siblings, &[]);
+    with("observer", "timer_unit: seconds", &[]);
+    with("gauge", "timer_unit: seconds", &["note 1: timer_unit has no effect"]);
+}
+
+#[test]
 fn shadowed_rules_are_found() {
     let never = "warning 2: never reached: rule 1 (line 3) takes all";
     check("", &["match: a.*, name: aa", "match: a.b, name: bb"], &[never]);
