@@ -20,7 +20,18 @@ fn resolve(
     let summary = &SummaryOptions::default();
     let histogram = &HistogramOptions { buckets: vec![1.0, 0.1], ..HistogramOptions::default() };
     let help = "h\\e\nlp";
-    let request = SeriesRequest { family, kind, labels, help, ttl, max_series: None, summary, histogram };
+    let request = SeriesRequest {
+        family,
+        kind,
+        labels,
+        help,
+        ttl,
+        max_series: None,
+        label_budget: None,
+        sender_gauge: None,
+        summary,
+        histogram,
+    };
     registry.resolve(&request, NOW).map(|resolved| resolved.id)
 }
 

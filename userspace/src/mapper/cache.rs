@@ -37,6 +37,10 @@ pub enum Action {
     Observe,
     /// A counter's event that moves a gauge.
     UpDown,
+    /// As [`Action::Gauge`], in the sender's share.
+    SenderGauge,
+    /// As [`Action::UpDown`], in the sender's share.
+    SenderUpDown,
     /// Counted, and nothing else.
     Drop,
 }

@@ -1,6 +1,6 @@
 //! Lines -> changes of series: the warm path, and the slow one beside it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::growth::unit;
 use crate::{
@@ -14,9 +14,18 @@ use crate::{
         cache::{Action, Recipe, RecipeCache},
         results::ResultCache,
     },
-    registry::{Registry, SetOutcome, Stale},
+    registry::{Change, Refusal, Registry, Sender, SetOutcome, Stale},
     relay::Relay,
 };
+
+/// How a line came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) received: Timestamp,
+    /// The present moment.
+    pub(super) now: Timestamp,
+    pub(super) source: Option<SocketAddr>,
+}
 
 /// What the lock guards.
 #[derive(Debug)]
@@ -42,16 +51,17 @@ impl Core {
         if let Some(relay) = &self.relay {
             relay.take(datagram.payload);
         }
+        let arrival = Arrival { received: datagram.received, now, source: datagram.source };
         let mut rest = Some(datagram.payload);
         while let Some(payload) = rest {
             let next = next_line(payload);
-            self.take_line(&next, datagram.received, now);
+            self.take_line(&next, &arrival);
             rest = next.rest;
         }
     }
 
     #[inline]
-    pub(super) fn take_line(&mut self, next: &NextLine<'_>, received: Timestamp, now: Timestamp) {
+    pub(super) fn take_line(&mut self, next: &NextLine<'_>, arrival: &Arrival) {
         let line = next.line;
         if let Some((head, value, tail)) = next.split {
             let hash = self.cache.hash(head, tail);
@@ -61,13 +71,13 @@ impl Core {
             {
                 let relative = matches!(value.first(), Some(b'+' | b'-'));
                 // If it is stale, its series expired since; the slow path makes it anew.
-                if self.apply(&recipe, raw, relative, received, now).is_ok() {
+                if self.apply(&recipe, raw, relative, arrival).is_ok() {
                     return self.count_warm(&recipe, 1);
                 }
             }
-            return self.take_cold(line, Some((hash, head, tail)), received, now);
+            return self.take_cold(line, Some((hash, head, tail)), arrival);
         }
-        self.take_cold(line, None, received, now);
+        self.take_cold(line, None, arrival);
     }
 
     /// A line that the parser did not see, counted as the parser would have.
@@ -102,9 +112,9 @@ impl Core {
         recipe: &Recipe,
         raw: f64,
         relative: bool,
-        received: Timestamp,
-        now: Timestamp,
+        arrival: &Arrival,
     ) -> Result<(), Stale> {
+        let Arrival { received, now, .. } = *arrival;
         let value = raw / recipe.divisor * recipe.scale;
         let event = match recipe.action {
             Action::Count => {
@@ -129,6 +139,9 @@ impl Core {
                 }
                 MetricType::Gauge
             }
+            Action::SenderGauge | Action::SenderUpDown => {
+                return self.change_share(recipe, value, relative, arrival);
+            }
             Action::Observe => {
                 self.registry.observe(recipe.series, value, recipe.times, now)?;
                 MetricType::Observer
@@ -142,25 +155,45 @@ impl Core {
         Ok(())
     }
 
-    /// Parses and maps the line, records its events, and remembers it where that is possible.
-    pub(super) fn take_cold(
+    /// Does the same where the sender counts.
+    #[cold]
+    fn change_share(
         &mut self,
-        line: &[u8],
-        split: Option<(u64, &[u8], &[u8])>,
-        received: Timestamp,
-        now: Timestamp,
-    ) {
+        recipe: &Recipe,
+        value: f64,
+        relative: bool,
+        arrival: &Arrival,
+    ) -> Result<(), Stale> {
+        let up_down = recipe.action == Action::SenderUpDown;
+        let event = if up_down { MetricType::Counter } else { MetricType::Gauge };
+        let change = if up_down || relative { Change::Add(value) } else { Change::Set(value) };
+        let sender = Sender::from(arrival.source);
+        match self.registry.change_share(recipe.series, sender, change, arrival.received, arrival.now)? {
+            SetOutcome::Applied => {}
+            SetOutcome::Older => self.ledger.outdated_gauges += 1,
+            SetOutcome::NoRoom => {
+                // The name is asked for with conflicts only.
+                self.ledger.count_refused(event, "", Refusal::SenderLimit, 1, 1);
+                return Ok(());
+            }
+        }
+        self.ledger.count_recorded(event, 1);
+        Ok(())
+    }
+
+    /// Parses and maps the line, records its events, and remembers it where that is possible.
+    pub(super) fn take_cold(&mut self, line: &[u8], split: Option<(u64, &[u8], &[u8])>, arrival: &Arrival) {
         let mut tally = Tally::default();
         // The parser lends its scratch space to the events, so it leaves `self` for the time.
         let mut parser = std::mem::take(&mut self.parser);
         parser.parse_line(line, &mut tally, &mut |event| {
-            let recipe = match self.resolve(&event, now) {
+            let recipe = match self.resolve(&event, arrival.now) {
                 Ok(recipe) => recipe,
                 Err(why) => return self.count_unrecorded(&why, event.times),
             };
             let relative = matches!(event.kind, EventKind::Gauge { relative: true });
             // A series that was just found or made cannot be gone.
-            let _ = self.apply(&recipe, event.raw, relative, received, now);
+            let _ = self.apply(&recipe, event.raw, relative, arrival);
             self.count_mapping(&recipe, 1);
             if recipe.overflow {
                 self.ledger.count_overflow(event.kind.into(), 1);

@@ -90,7 +90,7 @@ impl Core {
             // Relative, so the order among other changes makes no difference.
             Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
             // Gauges and observations are promoted only where a rule drops them: `unit` sees to it.
-            Action::Count | Action::Gauge | Action::Observe => {
+            Action::Count | Action::Gauge | Action::Observe | Action::SenderGauge | Action::SenderUpDown => {
                 self.registry.add(recipe.series, amount, now)?;
             }
         }
@@ -174,6 +174,8 @@ pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
         }
         // Nobody looks at the sum.
         Action::Drop => Some(1),
+        // A slot does not know who sent what it counts.
+        Action::SenderGauge | Action::SenderUpDown => None,
         Action::Gauge | Action::Observe => None,
     }
 }

@@ -84,13 +84,16 @@ impl Core {
             return Err(unrecorded(EventError::EmptyMetricName.into()));
         }
         let kind;
+        let by_sender = options.sender_gauge.is_some();
         (kind, recipe.action) = match event.kind {
+            EventKind::Counter if up_down && by_sender => (FamilyKind::Gauge, Action::SenderUpDown),
             EventKind::Counter if up_down => (FamilyKind::Gauge, Action::UpDown),
             // Before a series is made for it.
             EventKind::Counter if event.value() * recipe.scale < 0.0 => {
                 return Err(unrecorded(EventError::IllegalNegativeCounter.into()));
             }
             EventKind::Counter => (FamilyKind::Counter, Action::Count),
+            EventKind::Gauge { .. } if by_sender => (FamilyKind::Gauge, Action::SenderGauge),
             EventKind::Gauge { .. } => (FamilyKind::Gauge, Action::Gauge),
             EventKind::Observer => match options.observer {
                 ObserverType::Summary => (FamilyKind::Summary, Action::Observe),
@@ -104,6 +107,8 @@ impl Core {
             help: &options.help,
             ttl: options.ttl,
             max_series: options.max_series,
+            label_budget: options.label_budget.as_ref(),
+            sender_gauge: options.sender_gauge,
             summary: &options.summary,
             histogram: &options.histogram,
         };

@@ -59,3 +59,99 @@ fn a_timer_typed_ms_may_hold_seconds() {
         assert!(shown.contains(line), "{line}{shown}");
     }
 }
+
+const POOL: &str = "\
+- {match: pool.*.*, match_metric_type: gauge, name: \"pool_${1}\", labels: {pool: $2}, gauge_combine: last, \
+gauge_expiry: 1m}
+- {match: running.*, match_metric_type: gauge, name: running, labels: {pool: $1}, gauge_combine: sum}
+- {match: up, name: up, counter_type: up_down, gauge_combine: sum}";
+const ONE: &str = "10.0.0.1:4000";
+const TWO: &str = "[fd00::2]:4000";
+
+impl Scene {
+    fn wait(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+        self.pipeline.core.lock().registry.expire(self.now);
+    }
+
+    fn reload(&self, mappings: &str) {
+        self.pipeline.reload(mapper(mappings)).expect("there is no kernel to wait for");
+    }
+}
+
+#[test]
+fn gauges_of_several_senders_are_kept_apart() {
+    let mut scene = Scene::new(POOL);
+    for _ in 0..3 {
+        scene.take("pool.open.a:5|g\nrunning.a:3|g\nup:2|c", ONE);
+        scene.take("pool.open.a:4|g\nrunning.a:1|g\nup:-1|c", TWO);
+        // The same sender by another socket.
+        scene.take("running.a:+2|g", "10.0.0.1:5000");
+        scene.take("running.a:7|g", "");
+    }
+    assert_eq!(scene.shown(), "pool_open{pool=\"a\"} 4\nrunning{pool=\"a\"} 13\nup 3\n");
+    scene.wait(50);
+    scene.take("running.a:2|g", ONE);
+    scene.wait(30);
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 10\nup 3\n", "by default a sender has five minutes");
+    scene.wait(221);
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 2\n");
+    scene.wait(50);
+    assert_eq!(scene.shown(), "");
+    scene.take("running.a:8|g", TWO);
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 8\n");
+}
+
+#[test]
+fn nothing_that_depends_on_the_sender_is_promoted() {
+    let scene = Scene::new(POOL);
+    for _ in 0..2 {
+        scene.take("up:1|c", ONE);
+        scene.take("running.a:1|g", ONE);
+        scene.take("c:1|c", ONE);
+    }
+    let mut core = scene.pipeline.core.lock();
+    core.promotion = Some(Promotion::new(
+        8,
+        PromotionOptions { promote_lines_per_second: 0.0, ..PromotionOptions::default() },
+    ));
+    let lines: Vec<Vec<u8>> = core
+        .candidates(7, 1.0)
+        .iter()
+        .filter_map(|candidate| core.cache.entry(candidate.entry).map(|entry| entry.line("")))
+        .collect();
+    assert_eq!(lines, [b"c:|c".to_vec()]);
+}
+
+#[test]
+fn a_reload_keeps_what_senders_said_as_far_as_the_rules_do() {
+    let scene = Scene::new(POOL);
+    scene.take("running.a:3|g\nup:2|c", ONE);
+    scene.take("running.a:1|g\nup:2|c", TWO);
+    scene.reload(POOL);
+    scene.take("running.a:2|g", TWO);
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 5\nup 4\n");
+    scene.reload(&POOL.replace(", gauge_combine: sum", ""));
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 5\nup 4\n");
+    scene.take("running.a:+1|g\nup:1|c", TWO);
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 6\nup 5\n");
+    scene.reload(POOL);
+    scene.take("running.a:2|g", TWO);
+    scene.take("running.a:9|g", ONE);
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 11\nup 5\n");
+}
+
+#[test]
+fn senders_without_room_are_counted() {
+    let registry = RegistryConfig { senders_per_gauge_max: 1, ..RegistryConfig::default() };
+    let scene = Scene::bounded(POOL, registry);
+    for _ in 0..3 {
+        scene.take("running.a:3|g\nup:1|c", ONE);
+        scene.take("running.a:1|g\nup:1|c", TWO);
+    }
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 3\nup 3\n");
+    scene.pipeline.look(|core| {
+        assert_eq!(core.ledger.refused().collect::<Vec<_>>(), [("sender_limit", 6)]);
+        assert_eq!(core.ledger.conflicts().count(), 0);
+    });
+}

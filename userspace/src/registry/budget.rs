@@ -139,6 +139,8 @@ impl Registry {
             help,
             ttl: None,
             max_series: None,
+            label_budget: None,
+            sender_gauge: None,
             summary: &summary,
             histogram: &histogram,
         };

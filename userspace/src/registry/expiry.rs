@@ -55,6 +55,20 @@ impl Deadlines {
         slot
     }
 
+    /// Gives a series another TTL, from now on; returns its slot.
+    pub(super) fn change(&mut self, slot: u32, id: SeriesId, ttl: Option<Duration>, now: Timestamp) -> u32 {
+        let Some(deadline) = self.slots.get_mut(slot as usize) else { return self.start(id, ttl, now) };
+        deadline.ttl_nanos = nanoseconds(ttl).unwrap_or(u64::MAX);
+        deadline.touched = deadline.touched.max(now);
+        // A later moment is found when the present entry comes up, so that changes to and fro do not
+        // fill the heap.
+        if deadline.at() < deadline.noted {
+            deadline.noted = deadline.at();
+            self.heap.push(Reverse((deadline.noted, slot)));
+        }
+        slot
+    }
+
     #[inline]
     pub(super) fn touch(&mut self, slot: u32, now: Timestamp) {
         if slot != NEVER

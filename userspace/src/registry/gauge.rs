@@ -15,6 +15,8 @@ pub enum SetOutcome {
     Applied,
     /// A newer datagram had changed the gauge already: rings and sockets deliver out of order.
     Older,
+    /// The gauge is kept for each sender, and there is no room for one more.
+    NoRoom,
 }
 
 impl Gauge {

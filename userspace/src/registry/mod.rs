@@ -38,7 +38,7 @@ pub use labels::LabelsView;
 pub use native::{NativeBucket, ZERO_THRESHOLD};
 pub use read::{FamilyId, FamilyView, NativeView, Reading, SeriesMark, SeriesView};
 pub use refusal::{Refusal, Stale};
-pub use sender_gauge::{Combine, SenderGaugeOptions};
+pub use sender_gauge::{Change, Combine, Sender, SenderGaugeOptions};
 pub use series::SeriesId;
 pub use stats::Stats;
 pub use summary::{Quantile, SummaryOptions};
@@ -53,8 +53,14 @@ use histogram::{Histogram, HistogramPlan};
 use labels::JoinedLabels;
 use order::SortedIds;
 use recycle::Idle;
+use sender_gauge::{SenderGauge, Shares};
 use series::{Created, Series, Slots, Value};
 use summary::{Summary, SummaryPlan, SummarySpace};
+
+/// Each is looked at in every scrape. A sender is known by its address, which anybody can forge.
+const SENDERS_PER_GAUGE_MAX: usize = 1024;
+/// Of 32 bytes each.
+const SHARES_MAX: usize = 1 << 20;
 
 /// Bounds of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +72,23 @@ pub struct RegistryConfig {
     /// Names with their sets of label names. They stay when their series expire, so that a name
     /// keeps its type; with no room left, those that were idle for longest go.
     pub vectors_max: u32,
+    /// Senders that one gauge tells apart.
+    pub senders_per_gauge_max: usize,
+    /// Values that all gauges keep for their senders.
+    pub shares_max: usize,
 }
 
 impl RegistryConfig {
     /// Room for as many names again as there may be series: names that are idle keep their type.
     #[must_use]
     pub const fn new(series_max: u32, series_per_family_max: u32) -> Self {
-        Self { series_max, series_per_family_max, vectors_max: series_max.saturating_mul(2) }
+        Self {
+            series_max,
+            series_per_family_max,
+            vectors_max: series_max.saturating_mul(2),
+            senders_per_gauge_max: SENDERS_PER_GAUGE_MAX,
+            shares_max: SHARES_MAX,
+        }
     }
 }
 
@@ -97,9 +113,23 @@ pub struct SeriesRequest<'a> {
     pub ttl: Option<Duration>,
     /// Bound for the series of the family; `None` and zero mean none. The smallest bound wins.
     pub max_series: Option<u32>,
+    /// Bound for the series of the family that have the same value of a label.
+    pub label_budget: Option<&'a LabelBudget>,
+    /// Whether a gauge is kept for each sender; that of the latest request holds. Its series expires when
+    /// the last sender has.
+    pub sender_gauge: Option<SenderGaugeOptions>,
     /// The first ones given for a family and a set of label names hold.
     pub summary: &'a SummaryOptions,
     pub histogram: &'a HistogramOptions,
+}
+
+impl SeriesRequest<'_> {
+    /// Idle time after which the series expires.
+    fn lifetime(&self) -> Option<Duration> {
+        let expiry = self.sender_gauge.map(|options| options.expiry);
+        let ttl = self.ttl.filter(|ttl| !ttl.is_zero());
+        [expiry, ttl].into_iter().flatten().min()
+    }
 }
 
 /// What [`Registry::resolve`] found or made.
@@ -145,6 +175,7 @@ pub struct Registry {
     histogram_plans: Vec<HistogramPlan>,
     space: SummarySpace,
     overflow: Overflow,
+    shares: Shares,
     joined: JoinedLabels,
     /// Names, keys, summaries, histograms; the tables are counted when asked.
     owned_bytes: usize,
@@ -175,6 +206,7 @@ impl Registry {
             histogram_plans: Vec::new(),
             space: SummarySpace::default(),
             overflow: Overflow::default(),
+            shares: Shares::default(),
             joined: JoinedLabels::default(),
             owned_bytes: 0,
         }
@@ -212,6 +244,7 @@ impl Registry {
         if let (Some(vector), Some(family)) = (vector, family)
             && let Some(id) = self.find_series(vector)
         {
+            self.follow_rule(id, request, now);
             return Ok(Resolved { id, overflow: self.is_overflow(family, id) });
         }
         match family {
@@ -270,7 +303,9 @@ impl Registry {
         now: Timestamp,
     ) -> Result<SetOutcome, Stale> {
         let series = self.slots.get_mut(id).ok_or(Stale)?;
-        let Value::Gauge(gauge) = &mut series.value else { return Err(Stale) };
+        let Value::Gauge(gauge) = &mut series.value else {
+            return self.change_share(id, Sender::default(), Change::Set(value), received, now);
+        };
         self.deadlines.touch(series.deadline, now);
         Ok(gauge.set(value, received))
     }
@@ -289,7 +324,9 @@ impl Registry {
         now: Timestamp,
     ) -> Result<(), Stale> {
         let series = self.slots.get_mut(id).ok_or(Stale)?;
-        let Value::Gauge(gauge) = &mut series.value else { return Err(Stale) };
+        let Value::Gauge(gauge) = &mut series.value else {
+            return self.change_share(id, Sender::default(), Change::Add(delta), received, now).map(drop);
+        };
         gauge.adjust(delta, received);
         self.deadlines.touch(series.deadline, now);
         Ok(())
@@ -319,7 +356,9 @@ impl Registry {
                 histogram.observe(plan, value, times);
                 self.owned_bytes = (self.owned_bytes + histogram.heap_bytes()).saturating_sub(before);
             }
-            Value::Counter(..) | Value::Gauge(_) | Value::Vacant => return Err(Stale),
+            Value::Counter(..) | Value::Gauge(_) | Value::SenderGauge(_) | Value::Vacant => {
+                return Err(Stale);
+            }
         }
         self.deadlines.touch(series.deadline, now);
         Ok(())
@@ -440,7 +479,10 @@ impl Registry {
         let Vector { family, plan, .. } = self.vectors[vector as usize];
         let value = match request.kind {
             FamilyKind::Counter => Value::Counter(Counter::default(), Created::at(now)),
-            FamilyKind::Gauge => Value::Gauge(Gauge::default()),
+            FamilyKind::Gauge => match request.sender_gauge {
+                Some(options) => Value::SenderGauge(Box::new(SenderGauge::new(options))),
+                None => Value::Gauge(Gauge::default()),
+            },
             FamilyKind::Summary => {
                 Value::Summary(Box::new(Summary::new(&self.summary_plans[plan as usize], now)))
             }
@@ -453,7 +495,7 @@ impl Registry {
         let series = Series { generation: 0, hash, vector, deadline: expiry::NEVER, key, value };
         self.owned_bytes += owned_bytes(&series);
         let id = self.slots.insert(series);
-        let deadline = self.deadlines.start(id, request.ttl, now);
+        let deadline = self.deadlines.start(id, request.lifetime(), now);
         let all = &mut self.slots.all;
         all[id.index as usize].deadline = deadline;
         self.series_index.insert_unique(spread(hash), id.index, |at| spread(all[*at as usize].hash));
@@ -489,6 +531,9 @@ impl Registry {
         }
         self.note_removed(family, id);
         if let Some(series) = self.slots.remove(id) {
+            if let Value::SenderGauge(gauge) = &series.value {
+                self.shares.live = self.shares.live.saturating_sub(gauge.shares());
+            }
             self.owned_bytes = self.owned_bytes.saturating_sub(owned_bytes(&series));
         }
     }
@@ -539,6 +584,7 @@ fn owned_bytes(series: &Series) -> usize {
     let value = match &series.value {
         Value::Summary(summary) => summary.heap_bytes(),
         Value::Histogram(histogram) => histogram.heap_bytes(),
+        Value::SenderGauge(gauge) => gauge.heap_bytes(),
         Value::Counter(..) | Value::Gauge(_) | Value::Vacant => 0,
     };
     series.key.len() + value

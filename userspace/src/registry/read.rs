@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::histogram::Histogram;
 use super::series::{Series, Value};
 use super::summary::{Quantile, Summary};
-use super::{FamilyKind, LabelsView, NativeBucket, Registry, compare};
+use super::{FamilyKind, LabelsView, NativeBucket, Registry, compare, sender_gauge};
 use crate::clock::Timestamp;
 
 /// Names one family, and no other one when its name was forgotten. A greater id came later.
@@ -159,6 +159,9 @@ impl Registry {
                         Reading::Counter { value: counter.value(), created: created.timestamp() }
                     }
                     Value::Gauge(gauge) => Reading::Gauge(gauge.value),
+                    Value::SenderGauge(gauge) => {
+                        Reading::Gauge(sender_gauge::read(gauge, &mut self.shares, now))
+                    }
                     Value::Summary(summary) => {
                         let Some(plan) = self.summary_plans.get(vector.plan as usize) else { continue };
                         values.clear();

@@ -37,6 +37,8 @@ pub enum Refusal {
     FamilyLimit,
     #[error("the limit on metric names with their sets of label names is reached")]
     VectorLimit,
+    #[error("the limit on senders that gauges tell apart is reached")]
+    SenderLimit,
 }
 
 impl Refusal {
@@ -57,13 +59,14 @@ impl Refusal {
             Self::SeriesLimit => "series_limit",
             Self::FamilyLimit => "family_limit",
             Self::VectorLimit => "vector_limit",
+            Self::SenderLimit => "sender_limit",
         }
     }
 
     /// Whether there was no room, which is nobody's conflict.
     #[must_use]
     pub const fn is_limit(self) -> bool {
-        matches!(self, Self::SeriesLimit | Self::FamilyLimit | Self::VectorLimit)
+        matches!(self, Self::SeriesLimit | Self::FamilyLimit | Self::VectorLimit | Self::SenderLimit)
     }
 
     /// Whether statsd_exporter would count this in its `events_conflict_total`.

@@ -3,6 +3,7 @@
 use super::counter::Counter;
 use super::gauge::Gauge;
 use super::histogram::Histogram;
+use super::sender_gauge::SenderGauge;
 use super::summary::Summary;
 use crate::clock::Timestamp;
 
@@ -24,6 +25,7 @@ pub(super) enum Value {
     Vacant,
     Counter(Counter, Created),
     Gauge(Gauge),
+    SenderGauge(Box<SenderGauge>),
     Summary(Box<Summary>),
     Histogram(Box<Histogram>),
 }

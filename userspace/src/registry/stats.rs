@@ -13,6 +13,8 @@ pub struct Stats {
     pub overflow_series: u32,
     /// How many series there may be beside those.
     pub series_max: u32,
+    /// Values that gauges keep for their senders.
+    pub sender_values: usize,
     /// Names bound to a type.
     pub families: usize,
     vectors: [u64; 4],
@@ -48,6 +50,7 @@ impl Registry {
             series: self.slots.live(),
             overflow_series: self.overflow_series(),
             series_max: self.config.series_max,
+            sender_values: self.shares.live,
             families: self.live_families(),
             vectors: self.vectors_by_kind,
             bytes,

@@ -35,8 +35,20 @@ impl Fixture {
         ttl: Option<Duration>,
         max_series: Option<u32>,
     ) -> Result<Resolved, Refusal> {
+        let (label_budget, sender_gauge) = (None, None);
         let (help, summary, histogram) = ("h", &self.summary, &self.histogram);
-        let request = SeriesRequest { family, kind, labels, help, ttl, max_series, summary, histogram };
+        let request = SeriesRequest {
+            family,
+            kind,
+            labels,
+            help,
+            ttl,
+            max_series,
+            label_budget,
+            sender_gauge,
+            summary,
+            histogram,
+        };
         self.registry.resolve(&request, NOW)
     }
 }

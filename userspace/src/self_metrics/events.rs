@@ -64,6 +64,11 @@ pub(super) fn events(reading: &Reading<'_>, out: &mut Families) {
         f64::from(reading.registry.overflow_series),
     );
     out.gauge(
+        "rotameter_gauge_sender_values",
+        "Values that gauges keep for their senders (gauge_combine).",
+        float(reading.registry.sender_values as u64),
+    );
+    out.gauge(
         "rotameter_families",
         "Metric families in the registry.",
         float(reading.registry.families as u64),
