@@ -13,17 +13,12 @@ pub mod corpus;
 
 pub mod machine;
 
-pub mod kernel_cost;
-pub mod userspace;
+pub mod conditions;
 
-pub mod mapping;
+pub mod server;
 
-pub mod exposition;
+pub mod lab;
 
-pub mod registry;
-
-pub mod live;
-
-pub mod idle;
+pub mod scenario;
 
 pub mod report;

@@ -1,120 +1,197 @@
-//! Arguments -> scenarios -> a table.
+//! Arguments -> scenarios -> a report.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
-
-use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
-use rotameter_bench::{
-    exposition, idle, kernel_cost, live, machine, mapping, registry,
-    report::{Report, Row},
-    userspace,
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Measures what Rotameter costs and carries; needs root. Nothing fails because of a slow figure.
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use rotameter_bench::{
+    lab::Lab,
+    machine::Machine,
+    report::{Baseline, Report},
+    scenario,
+    server::Contestant,
+};
+
+/// Measures what Rotameter costs and carries. Nothing fails because of a slow figure; a scenario
+/// whose counts are not exact has no figures.
 #[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// What to measure.
-    #[arg(value_enum, default_value = "all")]
-    scenario: Scenario,
+    #[command(subcommand)]
+    command: Option<Command>,
 
-    /// Runs of each measurement; the table shows their median and spread.
-    #[arg(long, default_value_t = 7)]
-    runs: usize,
+    #[command(flatten)]
+    measure: Measure,
+}
 
-    /// Seconds of each run with live frames.
-    #[arg(long, default_value_t = 0.5)]
-    seconds: f64,
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the scenarios.
+    List,
+}
 
-    /// Seconds for which the idle daemon is watched.
-    #[arg(long, default_value_t = 10.0)]
-    idle_seconds: f64,
+#[derive(Debug, Args)]
+struct Measure {
+    /// What to measure; all scenarios if none is named. `list` shows them.
+    scenarios: Vec<String>,
 
-    /// Write the figures to this file, too.
+    /// Full sizes and more runs: figures to keep. Without, about two minutes in all.
+    #[arg(long)]
+    full: bool,
+
+    /// Runs of each measurement; the table shows their median and spread. [default: 3, with --full 7]
+    #[arg(long)]
+    runs: Option<usize>,
+
+    /// Seconds of each run under load. [default: 0.3, with --full 1]
+    #[arg(long)]
+    seconds: Option<f64>,
+
+    /// Seconds for which the idle daemon is watched. [default: 3, with --full 10]
+    #[arg(long)]
+    idle_seconds: Option<f64>,
+
+    /// Another StatsD server to measure on the same input, alternating with ours: any binary with the
+    /// flags of statsd_exporter. Can be given several times.
+    #[arg(long, value_name = "PATH")]
+    versus: Vec<OsString>,
+
+    /// Mapping file for every program that is compared.
+    #[arg(long, value_name = "FILE")]
+    mapping: Option<PathBuf>,
+
+    /// Write report.json, report.md and the plots into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+
+    /// Write the report as JSON to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// The JSON of an earlier report: shows what moved since by more than the noise.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 
     /// The kernel object. [default: $ROTAMETER_BPF_OBJECT]
     #[arg(long, value_name = "FILE")]
     object: Option<PathBuf>,
 
-    /// The daemon. [default: $ROTAMETER_BIN]
+    /// Our daemon. [default: $ROTAMETER_BIN]
     #[arg(long, value_name = "FILE")]
     binary: Option<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    All,
-    /// The kernel program's nanoseconds, by BPF_PROG_TEST_RUN.
-    KernelCost,
-    /// From ring to registry, and merely walking the ring.
-    Userspace,
-    /// What a mapping file costs; needs no root.
-    Mapping,
-    /// Resident memory per series, by type.
-    Registry,
-    /// A scrape of half a million series; needs no root.
-    Exposition,
-    /// Rates of live frames over a veth pair.
-    Live,
-    /// CPU and memory of a daemon that nobody talks to.
-    Idle,
-}
-
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    anyhow::ensure!(cli.runs > 0, "--runs=0: at least one run is needed");
-    let duration = Duration::try_from_secs_f64(cli.seconds).context("--seconds")?;
-    let idle_duration = Duration::try_from_secs_f64(cli.idle_seconds).context("--idle-seconds")?;
-    let wants = |scenario| cli.scenario == scenario || cli.scenario == Scenario::All;
+    let result = match cli.command {
+        Some(Command::List) => {
+            list();
+            Ok(ExitCode::SUCCESS)
+        }
+        None => measure(&cli.measure),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
 
-    let mut rows = vec![calibration(cli.runs)];
-    if wants(Scenario::KernelCost) {
-        rows.extend(kernel_cost::measure(&object(&cli)?, cli.runs).context("scenario kernel-cost")?);
+fn list() {
+    for scenario in scenario::ALL {
+        let mut marks = Vec::new();
+        if scenario.root {
+            marks.push("root");
+        }
+        if scenario.versus {
+            marks.push("--versus");
+        }
+        println!("{:12} {:14} {}", scenario.name, marks.join(", "), scenario.about);
     }
-    if wants(Scenario::Userspace) {
-        rows.extend(userspace::measure(&object(&cli)?, cli.runs).context("scenario userspace")?);
-    }
-    if wants(Scenario::Mapping) {
-        rows.extend(mapping::measure(cli.runs).context("scenario mapping")?);
-    }
-    if wants(Scenario::Registry) {
-        rows.extend(registry::measure().context("scenario registry")?);
-    }
-    if wants(Scenario::Exposition) {
-        rows.extend(exposition::measure(cli.runs).context("scenario exposition")?);
-    }
-    if wants(Scenario::Live) {
-        rows.extend(live::measure(&object(&cli)?, cli.runs, duration).context("scenario live")?);
-    }
-    if wants(Scenario::Idle) {
-        let binary = cli.binary.clone().or_else(|| std::env::var_os("ROTAMETER_BIN"));
-        let binary = binary.context(
-            "which daemon? --binary or ROTAMETER_BIN names it; `cargo xtask bench` builds one and sets it",
-        )?;
-        rows.extend(idle::measure(&binary, idle_duration).context("scenario idle")?);
-    }
+}
 
+fn measure(options: &Measure) -> anyhow::Result<ExitCode> {
+    let lab = options.lab()?;
+    let scenarios = scenario::named(&options.scenarios)?;
+    // Before anything is measured: a baseline that cannot be read is found out at once.
+    let baseline = options.baseline.as_deref().map(Baseline::load).transpose()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let command = format!("cargo xtask bench {}", arguments.join(" ")).trim_end().to_owned();
-    let report = Report { command, machine: machine::Machine::this(), rows };
-    print!("{}", report.table());
-    if let Some(path) = &cli.json {
-        let text = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    let mut report = Report {
+        command: format!("cargo xtask bench {}", arguments.join(" ")).trim_end().to_owned(),
+        began: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        machine: Machine::this(),
+        programs: lab.ours().into_iter().chain(lab.versus.clone()).map(|one| one.program()).collect(),
+        chapters: Vec::new(),
+    };
+    for scenario in scenarios {
+        eprint!("{:12} {} ...", scenario.name, scenario.about);
+        let chapter = scenario.run(&lab);
+        eprintln!(" {:.0} s", chapter.conditions.seconds);
+        if let Some(failure) = &chapter.failure {
+            eprintln!("error: {}: {failure}", scenario.name);
+        }
+        report.chapters.push(chapter);
     }
-    Ok(())
+    print!("{}", report.markdown());
+    let comparison = baseline.map(|baseline| baseline.compare(report.rows()));
+    if let Some(comparison) = &comparison {
+        print!("\n{comparison}");
+    }
+    if let Some(path) = &options.json {
+        report.write_json(path)?;
+    }
+    if let Some(folder) = &options.output {
+        report.write_folder(folder, comparison.as_deref())?;
+    }
+    Ok(if report.failures().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn calibration(runs: usize) -> Row {
-    let values: Vec<f64> = (0..runs).map(|_| machine::dependent_add_ns()).collect();
-    Row::new("calibration", "one dependent addition", "ns", &values)
+impl Measure {
+    fn lab(&self) -> anyhow::Result<Lab> {
+        let runs = self.runs.unwrap_or(if self.full { 7 } else { 3 });
+        anyhow::ensure!(runs > 0, "--runs=0: at least one run is needed");
+        let seconds = |flag: &str, given: Option<f64>, quick: f64, full: f64| {
+            let seconds = given.unwrap_or(if self.full { full } else { quick });
+            Duration::try_from_secs_f64(seconds).with_context(|| format!("{flag}={seconds}"))
+        };
+        let mut versus = Vec::new();
+        for path in &self.versus {
+            let name = PathBuf::from(path);
+            let name = name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let name = if versus.is_empty() { name } else { format!("{name} {}", versus.len() + 1) };
+            versus.push(Contestant::new(&name, path.clone(), false).context("--versus")?);
+        }
+        Ok(Lab {
+            runs,
+            duration: seconds("--seconds", self.seconds, 0.3, 1.0)?,
+            full: self.full,
+            idle: seconds("--idle-seconds", self.idle_seconds, 3.0, 10.0)?,
+            object: self
+                .object
+                .clone()
+                .or_else(|| std::env::var_os("ROTAMETER_BPF_OBJECT").map(PathBuf::from)),
+            binary: self.binary.clone().or_else(|| std::env::var_os("ROTAMETER_BIN")),
+            versus,
+            mapping: self.mapping.clone(),
+        })
+    }
 }
 
-fn object(cli: &Cli) -> anyhow::Result<Vec<u8>> {
-    let path = cli.object.clone().or_else(|| std::env::var_os("ROTAMETER_BPF_OBJECT").map(PathBuf::from));
-    let path = path.context(
-        "which kernel object? --object or ROTAMETER_BPF_OBJECT names it; `cargo xtask bench` builds one and sets it",
-    )?;
-    std::fs::read(&path).with_context(|| format!("reading the kernel object {}", path.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        let cli = Cli::parse_from(["bench", "live", "mapping", "--full", "--runs=2"]);
+        assert_eq!(cli.measure.scenarios, ["live", "mapping"]);
+        let lab = cli.measure.lab().expect("a lab");
+        assert_eq!((lab.runs, lab.duration.as_millis(), lab.full), (2, 1000, true));
+        assert!(matches!(Cli::parse_from(["bench", "list"]).command, Some(Command::List)));
+    }
 }

@@ -12,7 +12,7 @@ use rotameter::datagram::Transport;
 use rotameter::kernel::identities::identity_of;
 use rotameter::kernel::object::{Object, Shared, Sizes};
 use rotameter::kernel::slots::SlotTable as _;
-use rotameter_bench::kernel_cost::{self, LOOPBACK};
+use rotameter_bench::scenario::kernel_cost::{self, LOOPBACK};
 
 /// Slots of the tests' table; few, because each step reads them all.
 pub(super) const SLOTS: u32 = 64;

@@ -11,7 +11,8 @@ use rotameter::{
     pipeline::{Pipeline, PipelineOptions},
 };
 
-use crate::{corpus, frame::frame, kernel_cost, machine::thread_cpu_time, network, report::Row};
+use super::kernel_cost;
+use crate::{corpus, frame::frame, machine::thread_cpu_time, network, report::Row};
 
 const RECORDING: &str = "airflow-v3-celery-default";
 /// Timers and gauges of the recording, this many times over, lie in the ring for one run.

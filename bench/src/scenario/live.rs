@@ -29,14 +29,13 @@ use rotameter::{
     pipeline::Pipeline,
 };
 
+use super::{kernel_cost, userspace};
 use crate::{
     frame::frame,
     generator::{Generator, Sent, per_second},
-    kernel_cost,
     network::{self, Pair},
     raw_program::{Action, RawProgram},
     report::Row,
-    userspace,
 };
 
 const DOOR_CPU: usize = 0;

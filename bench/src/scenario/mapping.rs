@@ -10,10 +10,10 @@ use rotameter::{
     pipeline::{Pipeline, PipelineOptions},
 };
 
+use super::userspace::cold_payloads;
 use crate::{
     machine::{resident_bytes, thread_cpu_time},
     report::Row,
-    userspace::cold_payloads,
 };
 
 /// Globs and regular expressions of the mapping file in the warm measurement.

@@ -1,0 +1,65 @@
+//! What the user asked for -> what each scenario works with.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+
+use crate::server::{Contestant, Setup};
+
+/// The settings of one call.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    /// Runs of each measurement; a table shows their median and spread.
+    pub runs: usize,
+    /// Of each run.
+    pub duration: Duration,
+    /// Full sizes instead of quick ones.
+    pub full: bool,
+    /// For which an idle daemon is watched.
+    pub idle: Duration,
+    pub object: Option<PathBuf>,
+    pub binary: Option<OsString>,
+    /// Programs to compare with, in the order given.
+    pub versus: Vec<Contestant>,
+    /// For every program that is compared.
+    pub mapping: Option<PathBuf>,
+}
+
+impl Lab {
+    /// The kernel object's bytes.
+    ///
+    /// # Errors
+    ///
+    /// None was named, or it cannot be read.
+    pub fn object(&self) -> anyhow::Result<Vec<u8>> {
+        let path = self.object.as_ref().context(
+            "which kernel object? --object or ROTAMETER_BPF_OBJECT names it; `cargo xtask bench` builds one \
+             and sets it",
+        )?;
+        std::fs::read(path).with_context(|| format!("reading the kernel object {}", path.display()))
+    }
+
+    /// Our own daemon.
+    ///
+    /// # Errors
+    ///
+    /// None was named, or it cannot be started.
+    pub fn ours(&self) -> anyhow::Result<Contestant> {
+        let path = self.binary.clone().context(
+            "which daemon? --binary or ROTAMETER_BIN names it; `cargo xtask bench` builds one and sets it",
+        )?;
+        Contestant::new("rotameter", path, true)
+    }
+
+    /// A setup with the mapping file of this call.
+    #[must_use]
+    pub fn setup(&self, doors: crate::server::Doors) -> Setup {
+        Setup::new(doors).mapping(self.mapping.clone())
+    }
+
+    /// `quick`, or `full` where full sizes were asked for.
+    #[must_use]
+    pub fn size<T>(&self, quick: T, full: T) -> T {
+        if self.full { full } else { quick }
+    }
+}
