@@ -60,6 +60,9 @@ pub struct Cli {
     pub dialects: DialectFlags,
 
     #[command(flatten)]
+    pub sender: SenderFlags,
+
+    #[command(flatten)]
     pub idle: IdleFlags,
 
     /// Whether to count in the kernel. auto: where kernel and rights allow it, otherwise say why not
@@ -198,6 +201,56 @@ pub struct MappingFlags {
     /// would not start. Opens no port.
     #[arg(long = "check-config")]
     pub check_config: bool,
+}
+
+/// Who sent it, as Kubernetes knows.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SenderFlags {
+    /// Labels that each series gets from the pod that sent it, by its address: any of pod, namespace,
+    /// node and component, separated by commas. Empty: none, and nobody is asked. With any of them
+    /// nothing is counted in the kernel's slots, which do not know senders.
+    #[arg(long = "sender.labels", value_name = "LIST", default_value = "")]
+    pub labels: String,
+
+    /// Where the list of pods comes from: the API server (api), by a watch, or the kubelet, asked
+    /// every 10 s.
+    #[arg(long = "sender.pods", value_name = "api|kubelet", default_value = "api")]
+    pub pods: String,
+
+    /// URL of the API server or kubelet. [default: what KUBERNETES_SERVICE_HOST and _PORT say; for a
+    /// kubelet https://127.0.0.1:10250]
+    #[arg(long = "sender.url", value_name = "URL")]
+    pub url: Option<String>,
+
+    /// Asks the API server for the pods of this node only; * for those of all nodes, as a central
+    /// daemon needs. [default: $NODE_NAME]
+    #[arg(long = "sender.node", value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Asks for the pods of this namespace only; then a Role does in place of a ClusterRole.
+    #[arg(long = "sender.namespace", value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// File with the token to show, read at each request. Empty: none.
+    #[arg(
+        long = "sender.token-file",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    )]
+    pub token_file: String,
+
+    /// File with the authorities that the server's certificate is checked by.
+    #[arg(
+        long = "sender.ca-file",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    )]
+    pub ca_file: String,
+
+    /// Believe any certificate, as a kubelet often has one that it signed itself. The token can be
+    /// stolen by whoever answers in its place. [default: off]
+    #[arg(long = "sender.insecure-skip-verify")]
+    pub insecure_skip_verify: bool,
 }
 
 /// Flags of `statsd_exporter` for parts that this daemon does not have: checked, then idle.

@@ -9,6 +9,7 @@ pub mod datagram;
 
 pub mod kernel;
 pub mod listener;
+pub mod sender;
 
 pub mod line;
 

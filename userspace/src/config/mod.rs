@@ -4,6 +4,7 @@ pub mod address;
 pub mod cidr;
 pub mod idle;
 pub mod mapping;
+pub mod sender;
 pub mod statsd;
 pub mod units;
 pub mod unix;
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use address::HostPort;
 pub use cidr::Cidr;
 pub use mapping::Mapping;
+pub use sender::Sender;
 pub use statsd::{Relay, SocketMode, Statsd};
 pub use unix::UnixAddress;
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub xdp: Xdp,
     pub promotion: Promotion,
     pub registry: RegistryConfig,
+    /// `None`: series say nothing about who sent them.
+    pub sender: Option<Sender>,
     pub log: Log,
     /// Only check: open no port, and end.
     pub check_only: bool,
@@ -171,6 +175,7 @@ impl Config {
                 lines_per_second_min: flag("promotion.min-rate", &cli.promotion_min_rate, rate)?,
             },
             registry: registry(cli)?,
+            sender: sender::load(&cli.sender, |name| std::env::var(name).ok())?,
             log: log(cli)?,
             check_only: cli.mapping.check_config,
             idle_flags: idle::load(&cli.idle)?,
