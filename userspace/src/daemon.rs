@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{Cidr, Config, EbpfMode, LogFormat, Mapping},
+    config::{self, Cidr, Config, EbpfMode, LogFormat, Mapping},
     datagram::Datagram,
     exposition::{Format, Sink},
     kernel::{
@@ -43,6 +43,7 @@ use crate::{
     relay::{Relay, RelaySenders},
     reload::{self, MappingFile},
     self_metrics::{self, KernelReading, MappingReading, Reading},
+    sender::{self, Endpoint, PodDirectory, SenderTable},
     shutdown, startup, tools,
     web::{self, LiveSettings, Pages, SiteOptions, WebServer},
 };
@@ -57,6 +58,7 @@ pub struct App {
     hangups: Signal,
     listeners: Listeners,
     relay: Option<RelaySenders>,
+    pods: Option<Endpoint>,
     web: WebServer,
     kernel: Kernel,
 }
@@ -90,6 +92,7 @@ impl App {
         let listeners = Listeners::bind(&config.statsd, inherited)?;
         let sockets: Vec<SocketAddr> = listeners.sockets.udp().map(|(_, address)| address).collect();
         let relay = RelaySenders::start(&config.statsd.relay, &sockets)?;
+        let pods = config.sender.as_ref().map(open_pods).transpose()?;
         let web = if web.is_empty() {
             WebServer::bind(&config.web.addresses, settings)?
         } else {
@@ -107,7 +110,7 @@ impl App {
             },
             EbpfMode::Required => load(config, sockets).await.context("--ebpf=required")?,
         };
-        Ok(Self { mapping, hangups, listeners, relay, web, kernel })
+        Ok(Self { mapping, hangups, listeners, relay, pods, web, kernel })
     }
 
     /// Runs until `signals` ends; then shuts the doors, drains a last time, and lets scrapes under
@@ -121,7 +124,7 @@ impl App {
         config: &Config,
         signals: impl Future<Output = &'static str>,
     ) -> anyhow::Result<&'static str> {
-        let Self { mapping, hangups, listeners, relay: relay_senders, web, kernel } = self;
+        let Self { mapping, hangups, listeners, relay: relay_senders, pods, web, kernel } = self;
         let (mapping, mapper) = mapping.unzip();
         let (doors, kernel, interfaces, why) = match kernel {
             Kernel::Loaded { doors, tables, rings, interfaces } => {
@@ -130,8 +133,13 @@ impl App {
             Kernel::Shut { why } => (None, None, None, why),
         };
         let relay = relay_senders.as_ref().map(|senders| Arc::clone(senders.relay()));
+        let directory = Arc::new(PodDirectory::default());
+        let senders = config
+            .sender
+            .as_ref()
+            .map(|sender| SenderTable::new(sender.labels.clone(), Arc::clone(&directory)));
         let pipeline = Arc::new(Pipeline::new(
-            pipeline_options(config, mapper.unwrap_or_default(), relay.clone()),
+            pipeline_options(config, mapper.unwrap_or_default(), relay.clone(), senders),
             kernel,
         ));
         let daemon = Arc::new(Daemon {
@@ -140,6 +148,7 @@ impl App {
             sockets: listeners.sockets.clone(),
             relay,
             relay_packet_bytes_max: config.statsd.relay.packet_bytes_max,
+            sender: config.sender.clone(),
             web_addresses: web_addresses(&web, &config.web.telemetry_path),
             web: Arc::clone(web.counters()),
             web_settings: Arc::clone(web.settings()),
@@ -162,6 +171,9 @@ impl App {
         let follower = interfaces.map(|receiver| tokio::spawn(follow(Arc::clone(&daemon), receiver)));
 
         let reloader = tokio::spawn(reload_when_asked(Arc::clone(&daemon), hangups));
+        let pods = config.sender.as_ref().zip(pods).map(|(sender, endpoint)| {
+            tokio::spawn(sender::follow(sender.source, endpoint, sender.scope.clone(), directory))
+        });
 
         let (stop_streams, stop) = shutdown::channel();
         let (streams, socket_files) = listeners.into_parts();
@@ -192,6 +204,9 @@ impl App {
         drop(socket_files);
         stop_streams.stop();
         reloader.abort();
+        if let Some(pods) = pods {
+            pods.abort();
+        }
         if let Some(follower) = follower {
             follower.abort();
         }
@@ -228,6 +243,12 @@ fn open_mapping(config: &Mapping) -> anyhow::Result<Option<(MappingFile, Arc<Map
     Ok(Some((file, Arc::new(mapper))))
 }
 
+/// Where the list of pods is. Only what is set is looked at: a server that is away is tried again later.
+fn open_pods(sender: &config::Sender) -> anyhow::Result<Endpoint> {
+    let endpoint = Endpoint::new(&sender.url, &sender.trust, sender.token_file.clone());
+    endpoint.context("labels of senders (--sender.labels) need the list of pods (docs/senders.md)")
+}
+
 /// Reloads the mapping file at each SIGHUP, and whenever it has changed.
 async fn reload_when_asked(daemon: Arc<Daemon>, mut hangups: Signal) {
     let mut look = tokio::time::interval(reload::LOOK_INTERVAL);
@@ -246,9 +267,15 @@ async fn reload_when_asked(daemon: Arc<Daemon>, mut hangups: Signal) {
     }
 }
 
-fn pipeline_options(config: &Config, mapper: Arc<Mapper>, relay: Option<Arc<Relay>>) -> PipelineOptions {
-    // What a slot counts has no bytes that could be relayed, so nothing may get one.
-    let promote = if relay.is_some() { f64::INFINITY } else { config.promotion.lines_per_second_min };
+fn pipeline_options(
+    config: &Config,
+    mapper: Arc<Mapper>,
+    relay: Option<Arc<Relay>>,
+    senders: Option<SenderTable>,
+) -> PipelineOptions {
+    // What a slot counts has no bytes that could be relayed, and no sender, so nothing may get one.
+    let whole = relay.is_some() || senders.is_some();
+    let promote = if whole { f64::INFINITY } else { config.promotion.lines_per_second_min };
     PipelineOptions {
         dialects: Dialects {
             dogstatsd: config.dialects.dogstatsd,
@@ -269,6 +296,7 @@ fn pipeline_options(config: &Config, mapper: Arc<Mapper>, relay: Option<Arc<Rela
             ..PromotionOptions::default()
         },
         relay,
+        senders,
     }
 }
 
@@ -378,6 +406,7 @@ struct Daemon {
     sockets: Sockets,
     relay: Option<Arc<Relay>>,
     relay_packet_bytes_max: Option<usize>,
+    sender: Option<config::Sender>,
     web_addresses: String,
     web: Arc<web::Counters>,
     web_settings: Arc<LiveSettings>,
@@ -522,6 +551,7 @@ impl Daemon {
                 kernel,
                 sockets,
                 relay: self.relay.as_deref().map_or(&[], Relay::targets),
+                senders: core.senders.as_ref().map(SenderTable::reading),
                 scrapes: self.scrapes.load(Ordering::Relaxed),
                 malformed_records,
                 start_time_seconds: self.start_time_seconds,
@@ -584,6 +614,11 @@ impl Pages for Daemon {
                 rows.push(row("relay", true, format!("{}, {packets}", target.name)));
             }
             let why = "a relay needs every line whole, so the kernel counts none (--statsd.relay.address)";
+            rows.push(row("promotion", false, why.to_owned()));
+        }
+        if let Some(sender) = &self.sender {
+            rows.push(row("sender labels", true, format!("{}, from {}", sender.labels, sender.url)));
+            let why = "a slot does not know who sent what it counts (--sender.labels)";
             rows.push(row("promotion", false, why.to_owned()));
         }
         let doors = self.doors.lock();

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use hashbrown::HashTable;
 
 use crate::registry::SeriesId;
+use crate::sender::SenderId;
 
 /// What a value does, once its line is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,10 +53,23 @@ const LINE_BYTES_MAX: usize = 2048;
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
 
+/// A line without its value, as the cache looks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct LineKey<'a> {
+    hash: u64,
+    /// Whose labels its series has; [`SenderId::UNKNOWN`] as long as series say nothing about senders.
+    sender: SenderId,
+    /// The line up to its `:`.
+    head: &'a [u8],
+    /// The line from the `|` behind its value.
+    tail: &'a [u8],
+}
+
 /// One remembered line.
 #[derive(Debug)]
 pub struct Entry {
     hash: u64,
+    sender: SenderId,
     key: Box<[u8]>,
     head_bytes: u32,
     pub recipe: Recipe,
@@ -120,25 +134,28 @@ impl RecipeCache {
         }
     }
 
-    /// Hash of a line without its value; seeded, for names come from the network.
+    /// The key of a line; hashed with a seed, for names come from the network.
     #[inline]
     #[must_use]
-    pub fn hash(&self, head: &[u8], tail: &[u8]) -> u64 {
+    pub fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(head);
         hasher.write(tail);
-        hasher.write_usize(head.len());
-        hasher.finish()
+        // No line is as long as 4 GiB.
+        hasher.write_u64(head.len() as u64 ^ (u64::from(sender.0) << 32));
+        LineKey { hash: hasher.finish(), sender, head, tail }
     }
 
     /// The entry of a line, if it is known.
     #[inline]
     #[must_use]
-    pub fn find(&self, hash: u64, head: &[u8], tail: &[u8]) -> Option<EntryIndex> {
+    pub fn find(&self, key: &LineKey<'_>) -> Option<EntryIndex> {
+        let LineKey { hash, sender, head, tail } = *key;
         self.table
             .find(hash, |index| {
                 self.entries.get(*index as usize).is_some_and(|entry| {
                     entry.hash == hash
+                        && entry.sender == sender
                         && entry.head_bytes as usize == head.len()
                         && entry.key.len() == head.len() + tail.len()
                         && entry.head() == head
@@ -163,11 +180,12 @@ impl RecipeCache {
 
     /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`]; one that is there already gets the
     /// new recipe.
-    pub fn insert(&mut self, hash: u64, head: &[u8], tail: &[u8], recipe: Recipe, promotable: bool) {
+    pub fn insert(&mut self, key: &LineKey<'_>, recipe: Recipe, promotable: bool) {
+        let LineKey { hash, sender, head, tail } = *key;
         if head.len() + tail.len() > LINE_BYTES_MAX {
             return;
         }
-        if let Some(index) = self.find(hash, head, tail) {
+        if let Some(index) = self.find(key) {
             if let Some(entry) = self.entries.get_mut(index as usize) {
                 entry.recipe = recipe;
             }
@@ -175,6 +193,7 @@ impl RecipeCache {
         }
         let mut entry = Entry {
             hash,
+            sender,
             key: [head, tail].concat().into_boxed_slice(),
             head_bytes: u32::try_from(head.len()).unwrap_or(u32::MAX),
             recipe,
@@ -284,13 +303,12 @@ mod tests {
     }
 
     fn insert(cache: &mut RecipeCache, head: &str, times: u64) {
-        let hash = cache.hash(head.as_bytes(), b"|c");
-        cache.insert(hash, head.as_bytes(), b"|c", recipe(times), true);
+        let key = cache.key(SenderId::UNKNOWN, head.as_bytes(), b"|c");
+        cache.insert(&key, recipe(times), true);
     }
 
     fn find(cache: &mut RecipeCache, head: &str) -> Option<u64> {
-        let hash = cache.hash(head.as_bytes(), b"|c");
-        let index = cache.find(hash, head.as_bytes(), b"|c")?;
+        let index = cache.find(&cache.key(SenderId::UNKNOWN, head.as_bytes(), b"|c"))?;
         cache.hit(index).map(|recipe| recipe.times)
     }
 
@@ -304,15 +322,24 @@ mod tests {
             (find(&mut cache, "a"), find(&mut cache, "b"), find(&mut cache, "c")),
             (Some(3), Some(2), None)
         );
-        let hash = cache.hash(b"a|", b"c");
-        assert_eq!(cache.find(hash, b"a|", b"c"), None);
+        assert_eq!(cache.find(&cache.key(SenderId::UNKNOWN, b"a|", b"c")), None);
+    }
+
+    #[test]
+    fn a_line_of_another_sender_is_another_line() {
+        let mut cache = RecipeCache::new(10);
+        insert(&mut cache, "a", 1);
+        let key = cache.key(SenderId(7), b"a", b"|c");
+        assert_eq!(cache.find(&key), None);
+        cache.insert(&key, recipe(2), false);
+        assert_eq!((cache.len(), find(&mut cache, "a")), (2, Some(1)));
     }
 
     #[test]
     fn a_full_cache_stays_within_its_bound_and_keeps_what_is_used_or_promoted() {
         let mut cache = RecipeCache::new(8);
         insert(&mut cache, "promoted", 1);
-        let index = cache.find(cache.hash(b"promoted", b"|c"), b"promoted", b"|c").unwrap();
+        let index = cache.find(&cache.key(SenderId::UNKNOWN, b"promoted", b"|c")).unwrap();
         cache.entry_mut(index).unwrap().promoted = true;
         for n in 0..1000 {
             insert(&mut cache, &format!("cold{n}"), n);

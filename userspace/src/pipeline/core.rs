@@ -11,11 +11,12 @@ use crate::{
     line::{EventKind, NextLine, Parser, Tally, next_line, number},
     mapper::{
         Captures, Mapper, MetricType,
-        cache::{Action, Recipe, RecipeCache},
+        cache::{Action, LineKey, Recipe, RecipeCache},
         results::ResultCache,
     },
     registry::{Change, Refusal, Registry, Sender, SetOutcome, Stale},
     relay::Relay,
+    sender::{SenderId, SenderTable},
 };
 
 /// How a line came.
@@ -25,6 +26,8 @@ pub(super) struct Arrival {
     /// The present moment.
     pub(super) now: Timestamp,
     pub(super) source: Option<SocketAddr>,
+    /// Whose labels the series get.
+    pub(super) sender: SenderId,
 }
 
 /// What the lock guards.
@@ -39,6 +42,8 @@ pub struct Core {
     pub(super) relay: Option<Arc<Relay>>,
     pub mapper: Arc<Mapper>,
     pub results: ResultCache,
+    /// `None`: series say nothing about who sent them.
+    pub senders: Option<SenderTable>,
     /// Scratch space: what the last pattern captured, the family's name, the labels of the rule.
     pub(super) captures: Captures,
     pub(super) name: String,
@@ -51,7 +56,12 @@ impl Core {
         if let Some(relay) = &self.relay {
             relay.take(datagram.payload);
         }
-        let arrival = Arrival { received: datagram.received, now, source: datagram.source };
+        let source = datagram.source;
+        let sender = match &mut self.senders {
+            Some(senders) => senders.find(source.map(|source| source.ip())),
+            None => SenderId::UNKNOWN,
+        };
+        let arrival = Arrival { received: datagram.received, now, source, sender };
         let mut rest = Some(datagram.payload);
         while let Some(payload) = rest {
             let next = next_line(payload);
@@ -64,8 +74,8 @@ impl Core {
     pub(super) fn take_line(&mut self, next: &NextLine<'_>, arrival: &Arrival) {
         let line = next.line;
         if let Some((head, value, tail)) = next.split {
-            let hash = self.cache.hash(head, tail);
-            if let Some(index) = self.cache.find(hash, head, tail)
+            let key = self.cache.key(arrival.sender, head, tail);
+            if let Some(index) = self.cache.find(&key)
                 && let Ok(raw) = number::parse(value)
                 && let Some(recipe) = self.cache.hit(index)
             {
@@ -75,7 +85,7 @@ impl Core {
                     return self.count_warm(&recipe, 1);
                 }
             }
-            return self.take_cold(line, Some((hash, head, tail)), arrival);
+            return self.take_cold(line, Some(&key), arrival);
         }
         self.take_cold(line, None, arrival);
     }
@@ -182,12 +192,12 @@ impl Core {
     }
 
     /// Parses and maps the line, records its events, and remembers it where that is possible.
-    pub(super) fn take_cold(&mut self, line: &[u8], split: Option<(u64, &[u8], &[u8])>, arrival: &Arrival) {
+    pub(super) fn take_cold(&mut self, line: &[u8], key: Option<&LineKey<'_>>, arrival: &Arrival) {
         let mut tally = Tally::default();
         // The parser lends its scratch space to the events, so it leaves `self` for the time.
         let mut parser = std::mem::take(&mut self.parser);
         parser.parse_line(line, &mut tally, &mut |event| {
-            let recipe = match self.resolve(&event, arrival.now) {
+            let recipe = match self.resolve(&event, arrival.sender, arrival.now) {
                 Ok(recipe) => recipe,
                 Err(why) => return self.count_unrecorded(&why, event.times),
             };
@@ -197,8 +207,8 @@ impl Core {
             self.count_mapping(&recipe, 1);
             if recipe.overflow {
                 self.ledger.count_overflow(event.kind.into(), 1);
-            } else if let (true, Some((hash, head, tail))) = (event.cacheable, split) {
-                self.cache.insert(hash, head, tail, recipe, unit(&recipe).is_some());
+            } else if let (true, Some(key)) = (event.cacheable, key) {
+                self.cache.insert(key, recipe, unit(&recipe).is_some());
             }
         });
         self.parser = parser;

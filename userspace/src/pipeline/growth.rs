@@ -16,6 +16,7 @@ use crate::{
         cache::{Action, EntryIndex, Recipe, RecipeCache},
     },
     registry::Stale,
+    sender::SenderId,
 };
 
 impl Core {
@@ -108,7 +109,10 @@ impl Core {
             metric_type: MetricType::Counter,
             why: EventError::EmptyMetricName.into(),
         });
-        parser.parse_line(&line, &mut Tally::default(), &mut |event| renewed = self.resolve(&event, now));
+        parser.parse_line(&line, &mut Tally::default(), &mut |event| {
+            // With labels of senders nothing is promoted, so there are none.
+            renewed = self.resolve(&event, SenderId::UNKNOWN, now);
+        });
         self.parser = parser;
         let recipe = renewed?;
         if let Some(entry) = self.cache.entry_mut(index).filter(|_| !recipe.overflow) {

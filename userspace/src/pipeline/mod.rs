@@ -35,6 +35,7 @@ use crate::{
     },
     registry::{Registry, RegistryConfig},
     relay::Relay,
+    sender::SenderTable,
 };
 
 /// Records that one hold of the lock takes from a ring; about a tenth of a millisecond's work.
@@ -58,6 +59,8 @@ pub struct PipelineOptions {
     pub promotion: PromotionOptions,
     /// Has every line that comes whole.
     pub relay: Option<Arc<Relay>>,
+    /// Gives series the labels of who sent them.
+    pub senders: Option<SenderTable>,
 }
 
 impl Default for PipelineOptions {
@@ -70,6 +73,7 @@ impl Default for PipelineOptions {
             cached_lines_max: 131_072,
             promotion: PromotionOptions::default(),
             relay: None,
+            senders: None,
         }
     }
 }
@@ -103,6 +107,7 @@ impl Pipeline {
             relay: options.relay,
             mapper: options.mapper,
             results: ResultCache::new(options.result_cache.0, options.result_cache.1),
+            senders: options.senders,
             captures: Captures::default(),
             name: String::new(),
             label_values: String::new(),

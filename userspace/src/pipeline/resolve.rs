@@ -13,11 +13,17 @@ use crate::{
         results::Matched,
     },
     registry::{FamilyKind, Refusal, SeriesId, SeriesRequest},
+    sender::SenderId,
 };
 
 impl Core {
     /// Maps the event and finds or makes its series.
-    pub(super) fn resolve(&mut self, event: &Event<'_>, now: Timestamp) -> Result<Recipe, Unrecorded> {
+    pub(super) fn resolve(
+        &mut self,
+        event: &Event<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Result<Recipe, Unrecorded> {
         let metric_type = MetricType::from(event.kind);
         let rule = self.find_rule(metric_type, event.name);
         let mapper = &*self.mapper;
@@ -82,6 +88,15 @@ impl Core {
         let unrecorded = |why| Unrecorded { mapping: Some(mapping), metric_type, why };
         if self.name.is_empty() {
             return Err(unrecorded(EventError::EmptyMetricName.into()));
+        }
+        if let Some(senders) = &self.senders {
+            for (name, value) in senders.labels(sender) {
+                // What the address says is true; a tag of that name is only what the sender says.
+                match labels.iter_mut().find(|(label, _)| *label == name) {
+                    Some(label) => label.1 = value,
+                    None => labels.push((name, value)),
+                }
+            }
         }
         let kind;
         let by_sender = options.sender_gauge.is_some();

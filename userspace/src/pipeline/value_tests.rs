@@ -3,6 +3,7 @@
 use super::*;
 use crate::datagram::Transport;
 use crate::mapper::LoadOptions;
+use crate::sender::{PodDirectory, SenderTable};
 
 /// A pipeline under rules, with a clock of its own.
 struct Scene {
@@ -154,4 +155,23 @@ fn senders_without_room_are_counted() {
         assert_eq!(core.ledger.refused().collect::<Vec<_>>(), [("sender_limit", 6)]);
         assert_eq!(core.ledger.conflicts().count(), 0);
     });
+}
+
+#[test]
+fn series_say_who_sent_them_even_when_the_address_changes_hands() {
+    let directory = Arc::new(PodDirectory::default());
+    let senders = SenderTable::new("pod".parse().expect("a label"), Arc::clone(&directory));
+    let options = PipelineOptions { senders: Some(senders), ..PipelineOptions::default() };
+    let scene = Scene { pipeline: Pipeline::new(options, None), now: Timestamp::now() };
+    directory.learn("scheduler-0", "10.0.0.1");
+    for _ in 0..3 {
+        scene.take("runs:1|c", ONE);
+        scene.take("runs:10|c|#pod:mine", ONE);
+        scene.take("runs:1|c", TWO);
+    }
+    let shown = "runs 3\nruns{pod=\"scheduler-0\"} 33\n";
+    assert_eq!(scene.shown(), shown);
+    directory.learn("scheduler-1", "10.0.0.1");
+    scene.take("runs:5|c", ONE);
+    assert_eq!(scene.shown(), [shown, "runs{pod=\"scheduler-1\"} 5\n"].concat());
 }

@@ -10,6 +10,7 @@ mod statsd_exporter;
 
 mod datagrams;
 mod relay;
+mod senders;
 
 mod events;
 mod kernel;
@@ -31,7 +32,7 @@ pub use self::key_figures::key_figures;
 pub use self::reading::{KernelReading, MappingReading, Reading, SocketReading, StreamReading, WebReading};
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-const SPARSE_NAMES: [&str; 25] = [
+const SPARSE_NAMES: [&str; 29] = [
     "statsd_exporter_config_reloads_total",
     "statsd_metric_mapper_cache_length",
     "statsd_metric_mapper_cache_gets_total",
@@ -57,6 +58,10 @@ const SPARSE_NAMES: [&str; 25] = [
     "statsd_exporter_relay_lines_relayed_total",
     "statsd_exporter_relay_long_lines_total",
     "rotameter_relay_lines_dropped_total",
+    "rotameter_sender_pods",
+    "rotameter_sender_pods_refused_total",
+    "rotameter_sender_list_requests_total",
+    "rotameter_sender_unknown_datagrams_total",
 ];
 
 /// The families, each with its samples.
@@ -67,6 +72,7 @@ pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     statsd_exporter::mapping(reading, &mut out);
     datagrams::datagrams(reading, &mut out);
     relay::relay(reading.relay, &mut out);
+    senders::senders(reading.senders.as_ref(), &mut out);
     events::events(reading, &mut out);
     kernel::kernel(reading, &mut out);
     web::web(&reading.web, &mut out);
@@ -94,6 +100,7 @@ fn at_start() -> Vec<OwnFamily> {
         kernel: None,
         sockets: SocketReading::default(),
         relay: &[],
+        senders: None,
         scrapes: 0,
         malformed_records: 0,
         start_time_seconds: 0.0,
@@ -127,6 +134,7 @@ mod tests {
             include_str!("statsd_exporter.rs"),
             include_str!("datagrams.rs"),
             include_str!("relay.rs"),
+            include_str!("senders.rs"),
             include_str!("events.rs"),
             include_str!("kernel.rs"),
             include_str!("web.rs"),

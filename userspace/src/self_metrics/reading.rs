@@ -7,6 +7,7 @@ use crate::{
     ledger::Ledger,
     registry::Stats,
     relay::RelayTarget,
+    sender::SenderReading,
 };
 
 /// Everything that the families below are made of, read at one moment.
@@ -22,6 +23,8 @@ pub struct Reading<'a> {
     pub sockets: SocketReading,
     /// Empty without a relay.
     pub relay: &'a [Arc<RelayTarget>],
+    /// `None` without labels of senders.
+    pub senders: Option<SenderReading>,
     pub scrapes: u64,
     pub malformed_records: u64,
     pub start_time_seconds: f64,

@@ -121,6 +121,12 @@ impl PodDirectory {
         self.upsert(found);
     }
 
+    /// A pod that now has this address.
+    #[cfg(test)]
+    pub(crate) fn learn(&self, name: &str, address: &str) {
+        self.upsert(tests::found(name, address, false));
+    }
+
     fn put(&self, state: &mut State, found: Found) {
         if state.pods.len() >= PODS_MAX {
             state.forget_ended();
@@ -168,7 +174,7 @@ impl State {
 mod tests {
     use super::*;
 
-    fn found(uid: &str, address: &str, ended: bool) -> Found {
+    pub(super) fn found(uid: &str, address: &str, ended: bool) -> Found {
         Found {
             uid: uid.into(),
             pod: Pod { namespace: "a".into(), name: uid.into(), node: "n".into(), component: "".into() },

@@ -17,5 +17,5 @@ pub use api::{Endpoint, EndpointError, Trust};
 pub use directory::{DirectoryStats, PodDirectory};
 pub use labels::{SenderLabel, SenderLabels};
 pub use pod::Pod;
-pub use table::{SenderId, SenderTable};
+pub use table::{SenderId, SenderReading, SenderTable};
 pub use watch::{PodSource, Scope, follow};

@@ -7,7 +7,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::{directory::PodDirectory, labels::SenderLabels, pod::Pod};
+use super::{
+    directory::{DirectoryStats, PodDirectory},
+    labels::SenderLabels,
+    pod::Pod,
+};
 
 /// A set of labels' values. Numbers are never used twice, so whoever still holds an old one finds
 /// nothing by it.
@@ -21,6 +25,14 @@ impl SenderId {
 
 /// Addresses, and sets of values, that are remembered at a time.
 const REMEMBERED_MAX: usize = 65_536;
+
+/// What is known of senders at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SenderReading {
+    pub directory: DirectoryStats,
+    /// Datagrams whose sender is no pod that is known.
+    pub unknown: u64,
+}
 
 type Values = Arc<[Box<str>]>;
 
@@ -37,7 +49,7 @@ pub struct SenderTable {
     values: HashMap<SenderId, Values>,
     next: u32,
     /// Datagrams whose sender is no pod that is known.
-    pub unknown: u64,
+    unknown: u64,
 }
 
 impl SenderTable {
@@ -57,10 +69,10 @@ impl SenderTable {
         }
     }
 
-    /// The directory's figures.
+    /// For the daemon's own metrics.
     #[must_use]
-    pub fn directory(&self) -> &PodDirectory {
-        &self.directory
+    pub fn reading(&self) -> SenderReading {
+        SenderReading { directory: self.directory.stats(), unknown: self.unknown }
     }
 
     /// Whose labels a datagram of this address gets.
