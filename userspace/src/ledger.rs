@@ -71,6 +71,8 @@ pub struct Ledger {
     /// Events without room for their own series. An overflow series took them, so that they are
     /// recorded, too; or they were refused, as gauges are.
     overflow: [u64; MetricType::ALL.len()],
+    /// Series that were to start at 0 beside another one and had no room.
+    pub refused_siblings: u64,
     refused: BTreeMap<&'static str, u64>,
     /// `(type, family)` of refused events; at most [`CONFLICT_NAMES_MAX`], the rest under one name.
     conflicts: BTreeMap<(&'static str, String), u64>,

@@ -8,11 +8,11 @@ use crate::{
     ledger::{EventError, Mapping},
     line::{Event, EventKind, escape::escape_name},
     mapper::{
-        CounterType, MetricType, ObserverType, RuleAction, TimerUnit,
+        CounterType, MetricType, ObserverType, RuleAction, TimerUnit, ZeroSiblings,
         cache::{Action, Recipe},
         results::Matched,
     },
-    registry::{FamilyKind, Refusal, SeriesId, SeriesRequest},
+    registry::{FamilyKind, Refusal, Registry, SeriesId, SeriesRequest},
     sender::SenderId,
 };
 
@@ -130,6 +130,13 @@ impl Core {
         let resolved =
             self.registry.resolve(&request, now).map_err(|refusal| unrecorded(Why::Refused(refusal)))?;
         (recipe.series, recipe.overflow) = (resolved.id, resolved.overflow);
+        if resolved.created
+            && kind != FamilyKind::Gauge
+            && let Some(rule) = rule.filter(|rule| !rule.zero_siblings.is_empty())
+        {
+            self.ledger.refused_siblings +=
+                make_siblings(&mut self.registry, &rule.zero_siblings, &request, resolved.id, now);
+        }
         Ok(recipe)
     }
 
@@ -171,6 +178,36 @@ impl Core {
             }
         }
     }
+}
+
+/// Makes the series that differ from the one of `request` in the labels of `siblings` only, so that they
+/// are at 0 before they count. Returns how many had no room.
+fn make_siblings(
+    registry: &mut Registry,
+    siblings: &[ZeroSiblings],
+    request: &SeriesRequest<'_>,
+    of: SeriesId,
+    now: Timestamp,
+) -> u64 {
+    let mut labels: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(request.labels);
+    let place = |siblings: &ZeroSiblings| request.labels.iter().position(|label| *label.0 == *siblings.label);
+    // A label that the event does not have is none of the series'.
+    let varied = siblings.iter().filter_map(|siblings| Some((place(siblings)?, &*siblings.values)));
+    let varied = varied.collect::<SmallVec<[_; 4]>>();
+    let combinations = varied.iter().map(|(_, values)| values.len()).product();
+    let mut refused = 0;
+    for combination in 0..combinations {
+        let mut rest: usize = combination;
+        for (place, values) in &varied {
+            if let (Some(label), Some(value)) = (labels.get_mut(*place), values.get(rest % values.len())) {
+                label.1 = value;
+            }
+            rest /= values.len();
+        }
+        let made = registry.make_sibling(&SeriesRequest { labels: &labels, ..*request }, of, now);
+        refused += u64::from(made.is_err());
+    }
+    refused
 }
 
 /// An event that has no series.

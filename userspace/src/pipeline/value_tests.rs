@@ -175,3 +175,85 @@ fn series_say_who_sent_them_even_when_the_address_changes_hands() {
     scene.take("runs:5|c", ONE);
     assert_eq!(scene.shown(), [shown, "runs{pod=\"scheduler-1\"} 5\n"].concat());
 }
+
+const FINISH: &str = "\
+- {match: finish.*.*, name: finish, labels: {task: $1, state: $2}, ttl: 1m, \
+zero_siblings: {label: state, values: [success, failed, skipped]}}
+- {match: both.*.*, name: both, labels: {one: $1, two: $2}, \
+zero_siblings: [{label: one, values: [a, b]}, {label: two, values: [c, d]}, {label: none, values: [e]}]}
+- {match: took.*, match_metric_type: observer, name: took, labels: {state: $1}, observer_type: histogram, \
+histogram_options: {buckets: [1]}, zero_siblings: {label: state, values: [success, failed]}}
+- {match: size.*, name: size, labels: {state: $1}, zero_siblings: {label: state, values: [success, failed]}}";
+
+#[test]
+fn siblings_start_at_0() {
+    let scene = Scene::new(FINISH);
+    scene.take("finish.x.success:2|c", "");
+    scene.take("finish.x.success:2|c\nfinish.x.failed:1|c", "");
+    scene.take("finish.y.odd:1|c", "");
+    let expected = "\
+finish{state=\"failed\",task=\"x\"} 1
+finish{state=\"failed\",task=\"y\"} 0
+finish{state=\"odd\",task=\"y\"} 1
+finish{state=\"skipped\",task=\"x\"} 0
+finish{state=\"skipped\",task=\"y\"} 0
+finish{state=\"success\",task=\"x\"} 4
+finish{state=\"success\",task=\"y\"} 0
+";
+    assert_eq!(scene.shown(), expected);
+}
+
+#[test]
+fn siblings_combine_their_labels_and_gauges_have_none() {
+    let scene = Scene::new(FINISH);
+    scene.take("both.a.x:1|c\nsize.success:4|g", "");
+    let expected = "\
+both{one=\"a\",two=\"c\"} 0
+both{one=\"a\",two=\"d\"} 0
+both{one=\"a\",two=\"x\"} 1
+both{one=\"b\",two=\"c\"} 0
+both{one=\"b\",two=\"d\"} 0
+size{state=\"success\"} 4
+";
+    assert_eq!(scene.shown(), expected);
+    let scene = Scene::new(FINISH);
+    scene.take("took.failed:1500|ms", "");
+    let shown = scene.shown();
+    for line in ["took_count{state=\"success\"} 0", "took_count{state=\"failed\"} 1"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+}
+
+#[test]
+fn siblings_expire_together() {
+    let mut scene = Scene::new(FINISH);
+    scene.take("finish.x.success:1|c", "");
+    for _ in 0..5 {
+        scene.wait(40);
+        scene.take("finish.x.success:1|c", "");
+    }
+    scene.take("finish.x.failed:1|c", "");
+    assert!(scene.shown().starts_with("finish{state=\"failed\",task=\"x\"} 1\n"), "{}", scene.shown());
+    scene.wait(40);
+    scene.take("finish.x.failed:1|c", "");
+    scene.wait(40);
+    assert_eq!(scene.shown().lines().count(), 3, "one that counts keeps the others");
+    scene.wait(61);
+    assert_eq!(scene.shown(), "");
+    scene.take("finish.x.failed:1|c", "");
+    assert_eq!(scene.shown().lines().count(), 3);
+}
+
+#[test]
+fn siblings_keep_to_the_budget_and_leave_no_overflow_series() {
+    let scene = Scene::bounded(FINISH, RegistryConfig::new(2, 0));
+    scene.take("finish.x.success:1|c", "");
+    assert_eq!(
+        scene.shown(),
+        "finish{state=\"failed\",task=\"x\"} 0\nfinish{state=\"success\",task=\"x\"} 1\n"
+    );
+    assert_eq!(scene.pipeline.look(|core| core.ledger.refused_siblings), 1);
+    scene.take("finish.x.skipped:1|c", "");
+    assert!(scene.shown().contains("finish{state=\"__overflow__\",task=\"__overflow__\"} 1\n"));
+    assert_eq!(scene.pipeline.look(|core| core.ledger.refused_siblings), 1);
+}

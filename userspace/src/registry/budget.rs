@@ -81,7 +81,7 @@ impl Registry {
             Some(id) => id,
             None => self.common_overflow(request.kind, now)?,
         };
-        Ok(Resolved { id, overflow: true })
+        Ok(Resolved { id, overflow: true, created: false })
     }
 
     /// Makes the overflow series of `family`; `None` if the family has no label names, or there is no
@@ -111,7 +111,7 @@ impl Registry {
                 family.own_series = family.own_series.saturating_sub(1);
                 id
             }
-            None => self.append_series(vector, request, now),
+            None => self.append_series(vector, request, SeriesId::NONE, now),
         };
         self.families[family as usize].overflow = id;
         self.overflow.live += 1;
@@ -147,7 +147,7 @@ impl Registry {
         self.joined.join(kind, &[])?;
         let family = self.append_family(&request);
         let vector = self.append_vector(family, &request);
-        let id = self.append_series(vector, &request, now);
+        let id = self.append_series(vector, &request, SeriesId::NONE, now);
         self.families[family as usize].overflow = id;
         self.overflow.live += 1;
         *(if is_counter { &mut self.overflow.counter } else { &mut self.overflow.observer }) = id;

@@ -5,6 +5,9 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
 use super::SeriesId;
 use crate::clock::Timestamp;
 
@@ -36,6 +39,10 @@ pub(super) struct Deadlines {
     slots: Vec<Deadline>,
     free: Vec<u32>,
     heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
+    /// Further series that have a slot in common with the one that it was made for.
+    companions: HashMap<u32, SmallVec<[SeriesId; 3]>, foldhash::fast::RandomState>,
+    /// Companions of a series that was just due.
+    due: Vec<SeriesId>,
 }
 
 impl Deadlines {
@@ -51,6 +58,14 @@ impl Deadlines {
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = deadline;
             self.heap.push(Reverse((deadline.noted, slot)));
+        }
+        slot
+    }
+
+    /// Lets another series expire with the one that has `slot`; touching one touches both.
+    pub(super) fn join(&mut self, slot: u32, id: SeriesId) -> u32 {
+        if slot != NEVER {
+            self.companions.entry(slot).or_default().push(id);
         }
         slot
     }
@@ -85,6 +100,11 @@ impl Deadlines {
 
     /// The next series that is over, looking at no more than `*budget` entries. Its slot is free then.
     pub(super) fn next_due(&mut self, now: Timestamp, budget: &mut usize) -> Option<SeriesId> {
+        // Not left for another call: nothing touches them any more.
+        if let Some(id) = self.due.pop() {
+            *budget = budget.saturating_sub(1);
+            return Some(id);
+        }
         while *budget > 0 {
             let mut top = self.heap.peek_mut().filter(|top| top.0.0 < now)?;
             *budget -= 1;
@@ -106,6 +126,9 @@ impl Deadlines {
             let id = deadline.id;
             PeekMut::pop(top);
             self.free.push(slot);
+            if let Some(companions) = self.companions.remove(&slot) {
+                self.due.extend(companions);
+            }
             return Some(id);
         }
         None
@@ -115,6 +138,8 @@ impl Deadlines {
         self.slots.capacity() * size_of::<Deadline>()
             + self.free.capacity() * size_of::<u32>()
             + self.heap.capacity() * size_of::<(Timestamp, u32)>()
+            + self.companions.capacity() * size_of::<(u32, SmallVec<[SeriesId; 3]>)>() * 8 / 7
+            + self.due.capacity() * size_of::<SeriesId>()
     }
 }
 

@@ -139,6 +139,8 @@ pub struct Resolved {
     /// There was no room: the series stands for many, and keeps nothing but their sum. Not to be
     /// remembered, so that later events get their own series once there is room.
     pub overflow: bool,
+    /// The series was not there before.
+    pub created: bool,
 }
 
 /// What [`Registry::expire`] did.
@@ -225,6 +227,33 @@ impl Registry {
     ///
     /// A [`Refusal`] if it cannot be part of a valid exposition; or a gauge has no room.
     pub fn resolve(&mut self, request: &SeriesRequest<'_>, now: Timestamp) -> Result<Resolved, Refusal> {
+        match self.resolve_own(request, SeriesId::NONE, now) {
+            Err(why) if why.is_limit() => self.resolve_overflow(request, why, now),
+            outcome => outcome,
+        }
+    }
+
+    /// Makes the series of `request`, if it is not there, with the value zero. It is to expire together
+    /// with `sibling`, so that one is not missing when the other is seen again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::resolve`], and if there is no room.
+    pub fn make_sibling(
+        &mut self,
+        request: &SeriesRequest<'_>,
+        sibling: SeriesId,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.resolve_own(request, sibling, now).map(drop)
+    }
+
+    fn resolve_own(
+        &mut self,
+        request: &SeriesRequest<'_>,
+        sibling: SeriesId,
+        now: Timestamp,
+    ) -> Result<Resolved, Refusal> {
         self.joined.join(request.kind, request.labels)?;
         let hash = self.vector_hash(request);
         let vector = self.vector_index.find(spread(hash), |at| {
@@ -245,28 +274,24 @@ impl Registry {
             && let Some(id) = self.find_series(vector)
         {
             self.follow_rule(id, request, now);
-            return Ok(Resolved { id, overflow: self.is_overflow(family, id) });
+            return Ok(Resolved { id, overflow: self.is_overflow(family, id), created: false });
         }
         match family {
             Some(_) => self.check_suffixes(request)?,
             None => self.check_new_family(request)?,
         }
-        if let Err(why) = self.check_room(family, request) {
-            return self.resolve_overflow(request, why, now);
-        }
+        self.check_room(family, request)?;
         let vector = match vector {
             Some(vector) => vector,
-            None if !self.has_vector_room(family) => {
-                return self.resolve_overflow(request, Refusal::VectorLimit, now);
-            }
+            None if !self.has_vector_room(family) => return Err(Refusal::VectorLimit),
             None => {
                 let family = family.unwrap_or_else(|| self.append_family(request));
                 self.append_vector(family, request)
             }
         };
-        let id = self.append_series(vector, request, now);
+        let id = self.append_series(vector, request, sibling, now);
         self.families[self.vectors[vector as usize].family as usize].own_series += 1;
-        Ok(Resolved { id, overflow: false })
+        Ok(Resolved { id, overflow: false, created: true })
     }
 
     /// Whether the series is still there.
@@ -475,7 +500,13 @@ impl Registry {
     }
 
     /// Makes the series of `vector` with the key that is joined.
-    fn append_series(&mut self, vector: u32, request: &SeriesRequest<'_>, now: Timestamp) -> SeriesId {
+    fn append_series(
+        &mut self,
+        vector: u32,
+        request: &SeriesRequest<'_>,
+        sibling: SeriesId,
+        now: Timestamp,
+    ) -> SeriesId {
         let Vector { family, plan, .. } = self.vectors[vector as usize];
         let value = match request.kind {
             FamilyKind::Counter => Value::Counter(Counter::default(), Created::at(now)),
@@ -495,7 +526,10 @@ impl Registry {
         let series = Series { generation: 0, hash, vector, deadline: expiry::NEVER, key, value };
         self.owned_bytes += owned_bytes(&series);
         let id = self.slots.insert(series);
-        let deadline = self.deadlines.start(id, request.lifetime(), now);
+        let deadline = match self.slots.get_mut(sibling).map(|sibling| sibling.deadline) {
+            Some(deadline) => self.deadlines.join(deadline, id),
+            None => self.deadlines.start(id, request.lifetime(), now),
+        };
         let all = &mut self.slots.all;
         all[id.index as usize].deadline = deadline;
         self.series_index.insert_unique(spread(hash), id.index, |at| spread(all[*at as usize].hash));

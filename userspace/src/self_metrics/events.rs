@@ -52,6 +52,11 @@ pub(super) fn events(reading: &Reading<'_>, out: &mut Families) {
         sorted(overflow.to_vec()),
         false,
     );
+    out.counter(
+        "rotameter_zero_siblings_refused_total",
+        "Series that had no room to start at 0 beside another one (zero_siblings).",
+        ledger.refused_siblings,
+    );
     out.gauge("rotameter_series", "Series in the registry.", float(reading.registry.series as u64));
     out.gauge(
         "rotameter_series_max",
