@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
-use crate::server::{Contestant, Setup};
+use crate::server::{Contestant, OURS, Setup};
 
 /// The settings of one call.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Lab {
         let path = self.binary.clone().context(
             "which daemon? --binary or ROTAMETER_BIN names it; `cargo xtask bench` builds one and sets it",
         )?;
-        Contestant::new("rotameter", path, true)
+        Contestant::new(OURS, path, true)
     }
 
     /// A setup with the mapping file of this call.

@@ -14,7 +14,7 @@ use rotameter_bench::{
     machine::Machine,
     report::{Baseline, Report},
     scenario,
-    server::Contestant,
+    server::{Contestant, OURS},
 };
 
 /// Measures what Rotameter costs and carries. Nothing fails because of a slow figure; a scenario
@@ -162,7 +162,8 @@ impl Measure {
         for path in &self.versus {
             let name = PathBuf::from(path);
             let name = name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let name = if versus.is_empty() { name } else { format!("{name} {}", versus.len() + 1) };
+            let taken = name == OURS || versus.iter().any(|other: &Contestant| other.name == name);
+            let name = if taken { format!("{name} {}", versus.len() + 2) } else { name };
             versus.push(Contestant::new(&name, path.clone(), false).context("--versus")?);
         }
         Ok(Lab {

@@ -20,6 +20,12 @@ pub mod live;
 
 pub mod idle;
 
+pub mod offer;
+pub mod packet_socket;
+pub mod workload;
+
+pub mod cpu;
+
 /// Something that can be measured.
 #[derive(Clone, Copy)]
 pub struct Scenario {
@@ -92,6 +98,13 @@ pub const ALL: &[Scenario] = &[
         root: true,
         versus: false,
         run: |lab| Ok(idle::measure(&lab.ours()?, lab.idle)?.into()),
+    },
+    Scenario {
+        name: "cpu",
+        about: "CPU of a datagram, in process and kernel, at 10,000/s, 50,000/s and flat out",
+        root: true,
+        versus: true,
+        run: cpu::measure,
     },
 ];
 

@@ -21,6 +21,8 @@ pub use figures::Figures;
 mod http;
 pub use http::Scrape;
 
+/// Name of our own daemon in a report.
+pub const OURS: &str = "rotameter";
 /// Where servers take StatsD: the receiving end of the pair, and loopback.
 pub const STATSD: &str = "0.0.0.0:9125";
 /// Where they show what they have.
