@@ -28,12 +28,13 @@ const PRIVILEGES_PAGE: &str = include_str!("../../docs/privileges.md");
 const SELF_METRICS_PAGE: &str = include_str!("../../docs/self-metrics.md");
 
 /// Each page with the folder that its links start from.
-const PAGES: [(&str, &str, &str); 9] = [
+const PAGES: [(&str, &str, &str); 10] = [
     ("README.md", "", README),
     ("ARCHITECTURE.md", "", ARCHITECTURE),
     ("CHANGELOG.md", "", CHANGELOG),
     ("docs/differences.md", "docs", include_str!("../../docs/differences.md")),
     ("docs/limits.md", "docs", LIMITS_PAGE),
+    ("docs/live.md", "docs", include_str!("../../docs/live.md")),
     ("docs/mapping.md", "docs", include_str!("../../docs/mapping.md")),
     ("docs/operating.md", "docs", OPERATING_PAGE),
     ("docs/privileges.md", "docs", PRIVILEGES_PAGE),

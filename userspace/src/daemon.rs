@@ -20,15 +20,16 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::{
+    clock::Timestamp,
     config::{self, Cidr, Config, EbpfMode, LogFormat, Mapping},
     datagram::Datagram,
-    exposition::{Format, Sink},
+    exposition::{Format, OwnFamily, Sink},
     kernel::{
         doors::{Change, DoorError, Doors},
         drainer::Drainer,
         interfaces::{self, Interface},
         object::{EMBEDDED, LoadOptions, Object, ObjectError, Sizes, Tables},
-        promotion::PromotionOptions,
+        promotion::{Promotion, PromotionOptions},
         ring::Ring,
     },
     line::Dialects,
@@ -37,6 +38,7 @@ use crate::{
         activation::Inherited,
         set::{Listeners, Sockets},
     },
+    live::{Live, Observer, PromotedRates, Samples},
     mapper::{self, Mapper},
     notify::ServiceManager,
     pipeline::{Pipeline, PipelineOptions},
@@ -44,7 +46,7 @@ use crate::{
     reload::{self, MappingFile},
     self_metrics::{self, KernelReading, MappingReading, Reading},
     sender::{self, Endpoint, PodDirectory, SenderTable},
-    shutdown, startup, tools,
+    shutdown, startup, tools, version,
     web::{self, LiveSettings, Pages, SiteOptions, WebServer},
 };
 
@@ -158,7 +160,8 @@ impl App {
             socket_filters_open: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             scrapes: AtomicU64::new(0),
-            start_time_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()),
+            live: Live::default(),
+            start_time_seconds: unix_seconds(),
         });
         pipeline.reserve(self_metrics::names().iter().map(String::as_str));
 
@@ -189,6 +192,7 @@ impl App {
         };
         let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, site, stop));
         daemon.ready.store(true, Ordering::Relaxed);
+        let observer = daemon.observe().context("starting the thread that looks once a second")?;
         report(&daemon.status(), config.log.format);
         let service_manager = ServiceManager::from_environment();
         service_manager.ready();
@@ -217,6 +221,7 @@ impl App {
             stream.await.context("serving streams")?;
         }
         drop(readers);
+        drop(observer);
         daemon.drain_a_last_time();
         if let Some(senders) = relay_senders {
             senders.finish();
@@ -419,6 +424,7 @@ struct Daemon {
     socket_filters_open: AtomicU64,
     ready: AtomicBool,
     scrapes: AtomicU64,
+    live: Live,
     start_time_seconds: f64,
 }
 
@@ -516,7 +522,43 @@ impl Daemon {
         }
     }
 
-    fn own_families(&self) -> Vec<crate::exposition::OwnFamily> {
+    fn own_families(&self) -> Vec<OwnFamily> {
+        self.read(self_metrics::families)
+    }
+
+    /// Looks once a second at what came, for `/live`.
+    fn observe(self: &Arc<Self>) -> std::io::Result<Observer> {
+        let daemon = Arc::clone(self);
+        let mut samples = Samples::default();
+        Observer::start(move || {
+            daemon.pipeline.drain_slots();
+            daemon.pipeline.take_samples(&mut samples);
+            let families = daemon.read(self_metrics::flow);
+            daemon.live.observe(&samples, &families, unix_seconds(), Timestamp::now());
+        })
+    }
+
+    /// What the kernel counts at present. The lock is given back now and then.
+    fn promoted_rates(&self) -> PromotedRates {
+        let mut rates = Vec::new();
+        loop {
+            let more = self.pipeline.look(|core| {
+                let promoted = core.promotion.as_ref().map(Promotion::promoted).unwrap_or_default();
+                let rest = promoted.get(rates.len()..).unwrap_or_default();
+                for promoted in rest.iter().take(PROMOTED_SLICE) {
+                    let line = core.cache.entry(promoted.entry).map(|entry| entry.line(""));
+                    rates.push((line.unwrap_or_default(), promoted.lines_per_second));
+                }
+                rest.len() > PROMOTED_SLICE
+            });
+            if !more {
+                return rates;
+            }
+        }
+    }
+
+    /// Everything that the daemon's own families are made of, read at one moment.
+    fn read<T>(&self, look: impl FnOnce(&Reading<'_>) -> T) -> T {
         let (xdp_interfaces, listen_refused) = self
             .doors
             .lock()
@@ -537,7 +579,7 @@ impl Daemon {
                 listen_refused,
                 socket_filters_open: self.socket_filters_open.load(Ordering::Relaxed),
             });
-            self_metrics::families(&Reading {
+            look(&Reading {
                 ledger: &core.ledger,
                 registry: core.registry.stats(),
                 cached_lines: core.cache.len() as u64,
@@ -559,6 +601,13 @@ impl Daemon {
             })
         })
     }
+}
+
+/// Promoted identities that one hold of the lock copies.
+const PROMOTED_SLICE: usize = 512;
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// How often the kernel program's messages are looked for.
@@ -597,6 +646,17 @@ impl Pages for Daemon {
                 .collect()
         });
         serde_json::Value::Array(rows).to_string()
+    }
+
+    fn live_json(&self, history: bool) -> String {
+        let mut report = self.live.report(&self.promoted_rates(), history);
+        report.version = version::VERSION.to_owned();
+        report.time = unix_seconds();
+        report.uptime_seconds = report.time - self.start_time_seconds;
+        report.ready = self.ready();
+        report.startup = self.status();
+        // It holds numbers and text, which all have a form in JSON.
+        serde_json::to_string(&report).unwrap_or_default()
     }
 
     fn status(&self) -> Vec<startup::Row> {

@@ -28,6 +28,8 @@ pub mod pipeline;
 
 pub mod ledger;
 
+pub mod live;
+
 pub mod process;
 pub mod self_metrics;
 pub mod version;

@@ -9,6 +9,7 @@ use crate::{
     kernel::promotion::Promotion,
     ledger::{EventError, Ledger, Mapping},
     line::{EventKind, NextLine, Parser, Tally, next_line, number},
+    live::Sampler,
     mapper::{
         Captures, Mapper, MetricType,
         cache::{Action, LineKey, Recipe, RecipeCache},
@@ -37,6 +38,7 @@ pub struct Core {
     pub registry: Registry,
     pub cache: RecipeCache,
     pub ledger: Ledger,
+    pub sampler: Sampler,
     /// `None` with the doors shut.
     pub promotion: Option<Promotion>,
     pub(super) relay: Option<Arc<Relay>>,
@@ -65,6 +67,7 @@ impl Core {
         let mut rest = Some(datagram.payload);
         while let Some(payload) = rest {
             let next = next_line(payload);
+            self.sampler.see(next.line, datagram);
             self.take_line(&next, &arrival);
             rest = next.rest;
         }

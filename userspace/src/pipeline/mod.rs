@@ -28,6 +28,7 @@ use crate::{
     },
     ledger::Ledger,
     line::{Dialects, Parser},
+    live::{Sampler, Samples},
     mapper::{
         Captures, Mapper,
         cache::RecipeCache,
@@ -103,6 +104,7 @@ impl Pipeline {
             registry: Registry::new(options.registry),
             cache: RecipeCache::new(options.cached_lines_max),
             ledger: Ledger::default(),
+            sampler: Sampler::default(),
             promotion,
             relay: options.relay,
             mapper: options.mapper,
@@ -274,6 +276,11 @@ impl Pipeline {
                 break;
             }
         }
+    }
+
+    /// Ends the sampler's window: what it took goes into `samples`.
+    pub fn take_samples(&self, samples: &mut Samples) {
+        self.core.lock().sampler.swap(samples);
     }
 
     /// Looks at the present state under the lock.

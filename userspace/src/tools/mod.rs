@@ -1,9 +1,11 @@
-//! Files -> what the daemon would make of them; no port, no rights.
+//! Files -> what the daemon would make of them; a running daemon -> what goes on in it.
 
 pub mod check;
+pub mod client;
 pub mod diff;
 pub mod explain;
 mod outcome;
+pub mod top;
 
 use std::{ffi::OsString, io::Write as _};
 
@@ -15,6 +17,7 @@ pub enum Tool {
     Check(check::CheckFlags),
     Explain(explain::ExplainFlags),
     Diff(diff::DiffFlags),
+    Top(top::TopFlags),
 }
 
 impl Tool {
@@ -27,6 +30,7 @@ impl Tool {
             "check" => check::CheckFlags::try_parse_from(arguments()).map(Self::Check),
             "explain" => explain::ExplainFlags::try_parse_from(arguments()).map(Self::Explain),
             "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
+            "top" => top::TopFlags::try_parse_from(arguments()).map(Self::Top),
             _ => return None,
         })
     }
@@ -41,6 +45,7 @@ impl Tool {
             Self::Check(flags) => check::check(flags),
             Self::Explain(flags) => explain::explain(flags),
             Self::Diff(flags) => diff::diff(flags),
+            Self::Top(flags) => top::top(flags),
         }
     }
 }

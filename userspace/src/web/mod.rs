@@ -42,6 +42,8 @@ const READY: &str = "/-/ready";
 const RELOAD: &str = "/-/reload";
 const QUIT: &str = "/-/quit";
 const PROMOTED: &str = "/promoted";
+/// A telemetry path of the same name hides it, and the next one.
+const LIVE: &str = "/live";
 /// Every page but the exposition and the landing page that a telemetry path must not hide.
 pub(crate) const PAGES: [&str; 5] = [HEALTHY, READY, RELOAD, QUIT, PROMOTED];
 
@@ -62,6 +64,8 @@ pub trait Pages: Send + Sync + 'static {
     fn exposition(&self, format: Format, sink: &mut dyn Sink);
     /// The promoted identities with their rates, as JSON. May block.
     fn promoted_json(&self) -> String;
+    /// What goes on now, as JSON, with the last minutes if asked for. May block.
+    fn live_json(&self, history: bool) -> String;
     /// The rows of the start-up table: feature, state, why. May block.
     fn status(&self) -> Vec<crate::startup::Row>;
     /// What the landing page shows of the daemon's own metrics: name and value. May block.
@@ -149,6 +153,7 @@ impl Site {
             RELOAD if self.lifecycle => self.reload(request.method()).await,
             QUIT if self.lifecycle => self.quit(request.method()),
             PROMOTED => self.promoted().await,
+            LIVE => self.live(request.uri().query().unwrap_or_default()).await,
             // There is no landing page then: `/` is the exposition, and so is the rest.
             _ if self.telemetry_path == "/" => self.scrape(request).await,
             "/" => self.landing().await,
@@ -236,6 +241,11 @@ impl Site {
 
     async fn promoted(&self) -> Page {
         self.written(JSON, "listing the promoted identities", |pages| pages.promoted_json()).await
+    }
+
+    async fn live(&self, query: &str) -> Page {
+        let history = query.split('&').any(|part| part == "history");
+        self.written(JSON, "looking at what goes on", move |pages| pages.live_json(history)).await
     }
 
     async fn landing(&self) -> Page {

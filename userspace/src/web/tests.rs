@@ -50,6 +50,10 @@ impl Pages for Stub {
         "[]".to_owned()
     }
 
+    fn live_json(&self, history: bool) -> String {
+        format!("{{\"history\":{history}}}")
+    }
+
     fn status(&self) -> Vec<Row> {
         vec![("udp".to_owned(), "on".to_owned(), ":9125".to_owned())]
     }
@@ -135,6 +139,9 @@ async fn each_path_has_its_page() {
     check(&stub, "/metrics", "HEAD /metrics", 200, "").await;
     check(&stub, "/metrics", "GET /", 200, "<td>udp</td>").await;
     check(&stub, "/metrics", "GET /promoted", 200, "[]").await;
+    check(&stub, "/metrics", "GET /live", 200, "{\"history\":false}").await;
+    check(&stub, "/metrics", "GET /live?history", 200, "{\"history\":true}").await;
+    check(&stub, "/live", "GET /live", 200, "a 1\n").await;
     check(&stub, "/metrics", "GET /-/healthy", 200, "Statsd Exporter is Healthy.\n").await;
     check(&stub, "/metrics", "GET /-/ready", 200, "Statsd Exporter is Ready.\n").await;
     check(&stub, "/metrics", "POST /-/healthy", 200, "").await;
