@@ -8,7 +8,7 @@ use super::kingpin::{PAGES, Page};
 use crate::version;
 
 /// The heading that a flag stands under, by how its name begins; the first that fits.
-const HEADINGS: [(&str, &str); 16] = [
+const HEADINGS: [(&str, &str); 17] = [
     ("statsd.mapping", "Mapping"),
     ("statsd.cache", "Mapping"),
     ("debug.dump", "Mapping"),
@@ -19,6 +19,7 @@ const HEADINGS: [(&str, &str); 16] = [
     ("statsd.udp-packet", "Idle, taken for statsd_exporter's sake"),
     ("statsd.", "Listeners"),
     ("web.", "HTTP"),
+    ("sender.", "Senders"),
     ("registry.", "Registry"),
     ("ebpf", "Counting in the kernel"),
     ("xdp.", "Counting in the kernel"),
