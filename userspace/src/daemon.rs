@@ -582,6 +582,7 @@ impl Daemon {
             look(&Reading {
                 ledger: &core.ledger,
                 registry: core.registry.stats(),
+                offenders: core.registry.offenders(self_metrics::OFFENDERS_SHOWN),
                 cached_lines: core.cache.len() as u64,
                 evicted_lines: core.cache.evicted,
                 mapping: MappingReading {

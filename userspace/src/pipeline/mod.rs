@@ -255,6 +255,7 @@ impl Pipeline {
             core.release(tables, now);
         }
         core.mapper = mapper;
+        core.registry.rules_changed();
         core.cache.clear();
         core.results.clear();
         Ok(())

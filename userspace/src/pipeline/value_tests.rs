@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datagram::Transport;
-use crate::mapper::LoadOptions;
+use crate::mapper::{LoadOptions, MetricType};
 use crate::sender::{PodDirectory, SenderTable};
 
 /// A pipeline under rules, with a clock of its own.
@@ -256,4 +256,33 @@ fn siblings_keep_to_the_budget_and_leave_no_overflow_series() {
     scene.take("finish.x.skipped:1|c", "");
     assert!(scene.shown().contains("finish{state=\"__overflow__\",task=\"__overflow__\"} 1\n"));
     assert_eq!(scene.pipeline.look(|core| core.ledger.refused_siblings), 1);
+}
+
+const BUDGET: &str = "\
+- {match: ti.*.*, name: ti, labels: {dag_id: $1, task_id: $2}, max_series_per_label: {label: dag_id, limit: 2}}";
+
+#[test]
+fn a_dag_that_explodes_keeps_its_sum_and_the_others_their_series() {
+    let scene = Scene::new(BUDGET);
+    for task in 0..100 {
+        scene.take(&format!("ti.big.task{task}:2|c\nti.ok.task{}:1|c", task % 2), "");
+    }
+    let expected = "\
+ti{dag_id=\"big\",task_id=\"__overflow__\"} 196
+ti{dag_id=\"big\",task_id=\"task0\"} 2
+ti{dag_id=\"big\",task_id=\"task1\"} 2
+ti{dag_id=\"ok\",task_id=\"task0\"} 50
+ti{dag_id=\"ok\",task_id=\"task1\"} 50
+";
+    assert_eq!(scene.shown(), expected);
+    scene.pipeline.look(|core| {
+        assert_eq!(core.ledger.overflow(MetricType::Counter), 98);
+        let [offender] = core.registry.offenders(10)[..] else { panic!("one") };
+        assert_eq!((offender.value, offender.events), ("big", 98));
+        assert!((offender.refused_series - 98.0).abs() < 10.0, "{offender:?}");
+    });
+    scene.reload(&BUDGET.replace("limit: 2", "limit: 3"));
+    scene.take("ti.big.task2:2|c\nti.big.task3:2|c", "");
+    assert!(scene.shown().contains("ti{dag_id=\"big\",task_id=\"__overflow__\"} 198\n"), "{}", scene.shown());
+    assert!(scene.shown().contains("ti{dag_id=\"big\",task_id=\"task2\"} 2\n"));
 }

@@ -92,8 +92,7 @@ impl Registry {
         request: &SeriesRequest<'_>,
         now: Timestamp,
     ) -> Option<SeriesId> {
-        let share = (self.config.series_max / OVERFLOW_SHARE).max(OVERFLOW_SERIES_MIN);
-        if self.overflow.live >= share {
+        if !self.has_overflow_room() {
             return None;
         }
         let mut vector = self.families[family as usize].labelled;
@@ -107,8 +106,12 @@ impl Registry {
         // A sender may have used the very value.
         let id = match self.find_series(vector) {
             Some(id) => {
-                let family = &mut self.families[family as usize];
-                family.own_series = family.own_series.saturating_sub(1);
+                if self.note_left(family, id) {
+                    self.overflow_gone();
+                } else {
+                    let family = &mut self.families[family as usize];
+                    family.own_series = family.own_series.saturating_sub(1);
+                }
                 id
             }
             None => self.append_series(vector, request, SeriesId::NONE, now),
@@ -156,13 +159,29 @@ impl Registry {
 
     /// Notes that the series `id` of `family` is gone.
     pub(super) fn note_removed(&mut self, family: u32, id: SeriesId) {
+        let was_overflow = self.note_left(family, id);
         let family = &mut self.families[family as usize];
         if family.overflow == id {
             family.overflow = SeriesId::NONE;
-            self.overflow.live = self.overflow.live.saturating_sub(1);
+            self.overflow_gone();
+        } else if was_overflow {
+            self.overflow_gone();
         } else {
             family.own_series = family.own_series.saturating_sub(1);
         }
+    }
+
+    /// Whether there may be one overflow series more.
+    pub(super) fn has_overflow_room(&self) -> bool {
+        self.overflow.live < (self.config.series_max / OVERFLOW_SHARE).max(OVERFLOW_SERIES_MIN)
+    }
+
+    pub(super) fn overflow_made(&mut self) {
+        self.overflow.live += 1;
+    }
+
+    pub(super) fn overflow_gone(&mut self) {
+        self.overflow.live = self.overflow.live.saturating_sub(1);
     }
 
     /// Series that take what had no room.

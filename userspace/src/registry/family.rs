@@ -1,5 +1,6 @@
 //! Names -> families and their vectors, bound until the room is needed.
 
+use super::label_budget::Tracked;
 use super::order::SortedIds;
 use super::series::SeriesId;
 use crate::clock::Timestamp;
@@ -57,6 +58,8 @@ pub(super) struct Family {
     pub(super) labelled: u32,
     /// [`SeriesId::NONE`] until the family had no room.
     pub(super) overflow: SeriesId,
+    /// The label of which each value has a budget.
+    pub(super) tracked: Option<Tracked>,
     /// When its last series went.
     pub(super) idle_since: Timestamp,
     /// Stands in the queue of idle families.

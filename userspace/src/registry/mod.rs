@@ -7,6 +7,7 @@
 mod budget;
 mod ckms;
 mod counter;
+mod distinct;
 mod expiry;
 mod family;
 mod gauge;
@@ -33,7 +34,7 @@ pub use budget::OVERFLOW_VALUE;
 pub use family::FamilyKind;
 pub use gauge::SetOutcome;
 pub use histogram::HistogramOptions;
-pub use label_budget::LabelBudget;
+pub use label_budget::{LabelBudget, Offender};
 pub use labels::LabelsView;
 pub use native::{NativeBucket, ZERO_THRESHOLD};
 pub use read::{FamilyId, FamilyView, NativeView, Reading, SeriesMark, SeriesView};
@@ -50,6 +51,7 @@ use expiry::Deadlines;
 use family::{Family, NO_VECTOR, Vector, intern};
 use gauge::Gauge;
 use histogram::{Histogram, HistogramPlan};
+use label_budget::LabelUses;
 use labels::JoinedLabels;
 use order::SortedIds;
 use recycle::Idle;
@@ -177,6 +179,7 @@ pub struct Registry {
     histogram_plans: Vec<HistogramPlan>,
     space: SummarySpace,
     overflow: Overflow,
+    uses: LabelUses,
     shares: Shares,
     joined: JoinedLabels,
     /// Names, keys, summaries, histograms; the tables are counted when asked.
@@ -208,6 +211,7 @@ impl Registry {
             histogram_plans: Vec::new(),
             space: SummarySpace::default(),
             overflow: Overflow::default(),
+            uses: LabelUses::default(),
             shares: Shares::default(),
             joined: JoinedLabels::default(),
             owned_bytes: 0,
@@ -228,6 +232,10 @@ impl Registry {
     /// A [`Refusal`] if it cannot be part of a valid exposition; or a gauge has no room.
     pub fn resolve(&mut self, request: &SeriesRequest<'_>, now: Timestamp) -> Result<Resolved, Refusal> {
         match self.resolve_own(request, SeriesId::NONE, now) {
+            Err(Refusal::LabelLimit) => match self.resolve_label_overflow(request, now) {
+                Some(resolved) => Ok(resolved),
+                None => self.resolve_overflow(request, Refusal::LabelLimit, now),
+            },
             Err(why) if why.is_limit() => self.resolve_overflow(request, why, now),
             outcome => outcome,
         }
@@ -255,14 +263,7 @@ impl Registry {
         now: Timestamp,
     ) -> Result<Resolved, Refusal> {
         self.joined.join(request.kind, request.labels)?;
-        let hash = self.vector_hash(request);
-        let vector = self.vector_index.find(spread(hash), |at| {
-            let vector = &self.vectors[*at as usize];
-            vector.hash == hash
-                && *vector.names == *self.joined.names
-                && *self.families[vector.family as usize].name == *request.family
-        });
-        let vector = vector.copied();
+        let vector = self.find_vector(request);
         let family = match vector {
             Some(vector) => Some(self.vectors[vector as usize].family),
             None => self.family_named(request.family),
@@ -280,6 +281,9 @@ impl Registry {
             Some(_) => self.check_suffixes(request)?,
             None => self.check_new_family(request)?,
         }
+        if let Some(family) = family {
+            self.check_label(family, request)?;
+        }
         self.check_room(family, request)?;
         let vector = match vector {
             Some(vector) => vector,
@@ -290,7 +294,16 @@ impl Registry {
             }
         };
         let id = self.append_series(vector, request, sibling, now);
-        self.families[self.vectors[vector as usize].family as usize].own_series += 1;
+        let family = self.vectors[vector as usize].family;
+        self.families[family as usize].own_series += 1;
+        if let Some(budget) = request.label_budget
+            && self.families[family as usize].tracked.is_none()
+        {
+            // It counts what is there.
+            self.track(family, &budget.label);
+        } else {
+            self.note_added(family, id);
+        }
         Ok(Resolved { id, overflow: false, created: true })
     }
 
@@ -434,6 +447,7 @@ impl Registry {
             newest: NO_VECTOR,
             labelled: NO_VECTOR,
             overflow: SeriesId::NONE,
+            tracked: None,
             idle_since: Timestamp(0),
             queued: false,
         };
@@ -577,6 +591,18 @@ impl Registry {
         self.family_index.find(spread(hash), |at| *self.families[*at as usize].name == *name).copied()
     }
 
+    /// The vector of the family of `request` with the label names that are joined.
+    fn find_vector(&self, request: &SeriesRequest<'_>) -> Option<u32> {
+        let hash = self.vector_hash(request);
+        let found = self.vector_index.find(spread(hash), |at| {
+            let vector = &self.vectors[*at as usize];
+            vector.hash == hash
+                && *vector.names == *self.joined.names
+                && *self.families[vector.family as usize].name == *request.family
+        });
+        found.copied()
+    }
+
     /// The series of `vector` with the key that is joined.
     fn find_series(&self, vector: u32) -> Option<SeriesId> {
         let hash = self.series_hash(vector);
@@ -599,6 +625,13 @@ impl Registry {
             state.write_u32(vector);
             state.write(&self.joined.key);
         })
+    }
+
+    /// Hash of the label values that are joined.
+    fn joined_hash(&self) -> u64 {
+        let mut state = self.hasher.build_hasher();
+        state.write(&self.joined.key);
+        state.finish()
     }
 
     /// Half of the hash is kept, to save memory per series.

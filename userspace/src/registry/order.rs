@@ -131,6 +131,15 @@ impl SortedIds {
         first.get(place..).unwrap_or_default().iter().chain(rest.iter().flatten()).copied()
     }
 
+    /// All ids, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = u32> + '_ {
+        let (few, many): (&[u32], Option<&Chunks>) = match self {
+            Self::Few(ids) => (ids, None),
+            Self::Many(many) => (&many.late, Some(many)),
+        };
+        few.iter().chain(many.into_iter().flat_map(|many| many.chunks.iter().flatten())).copied()
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Self::Few(ids) if ids.spilled() => ids.capacity() * size_of::<u32>(),

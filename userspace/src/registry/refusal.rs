@@ -37,6 +37,8 @@ pub enum Refusal {
     FamilyLimit,
     #[error("the limit on metric names with their sets of label names is reached")]
     VectorLimit,
+    #[error("the limit on series of a label value is reached")]
+    LabelLimit,
     #[error("the limit on senders that gauges tell apart is reached")]
     SenderLimit,
 }
@@ -59,6 +61,7 @@ impl Refusal {
             Self::SeriesLimit => "series_limit",
             Self::FamilyLimit => "family_limit",
             Self::VectorLimit => "vector_limit",
+            Self::LabelLimit => "label_limit",
             Self::SenderLimit => "sender_limit",
         }
     }
@@ -66,7 +69,10 @@ impl Refusal {
     /// Whether there was no room, which is nobody's conflict.
     #[must_use]
     pub const fn is_limit(self) -> bool {
-        matches!(self, Self::SeriesLimit | Self::FamilyLimit | Self::VectorLimit | Self::SenderLimit)
+        matches!(
+            self,
+            Self::SeriesLimit | Self::FamilyLimit | Self::VectorLimit | Self::LabelLimit | Self::SenderLimit
+        )
     }
 
     /// Whether statsd_exporter would count this in its `events_conflict_total`.

@@ -86,6 +86,12 @@ impl Slots {
         self.all.get_mut(id.index as usize).filter(|series| series.generation == id.generation)
     }
 
+    /// The id of the series in this slot.
+    pub(super) fn id(&self, index: u32) -> SeriesId {
+        let generation = self.all.get(index as usize).map_or(u32::MAX, |series| series.generation);
+        SeriesId { index, generation }
+    }
+
     /// Puts a series into a free slot. Its generation is the slot's.
     pub(super) fn insert(&mut self, mut series: Series) -> SeriesId {
         if let Some(index) = self.free.pop()

@@ -40,6 +40,7 @@ impl Registry {
             + self.deadlines.heap_bytes()
             + self.family_order.heap_bytes()
             + self.idle.heap_bytes()
+            + self.uses.heap_bytes()
             // A slot of a table and its control byte, and the place in the order.
             + index_slots * (size_of::<u32>() + 1) * 8 / 7
             + self.slots.live() * size_of::<u32>()

@@ -15,6 +15,7 @@ mod senders;
 mod events;
 mod kernel;
 
+mod budgets;
 mod build;
 mod process;
 mod web;
@@ -27,12 +28,13 @@ use crate::registry::{Registry, RegistryConfig};
 
 use self::families::Families;
 
+pub use self::budgets::OFFENDERS_SHOWN;
 pub use self::datagrams::{consumed, socket_queue_losses};
 pub use self::key_figures::key_figures;
 pub use self::reading::{KernelReading, MappingReading, Reading, SocketReading, StreamReading, WebReading};
 
 /// Names of families that appear with their first sample only, or with the doors open only.
-const SPARSE_NAMES: [&str; 29] = [
+const SPARSE_NAMES: [&str; 31] = [
     "statsd_exporter_config_reloads_total",
     "statsd_metric_mapper_cache_length",
     "statsd_metric_mapper_cache_gets_total",
@@ -47,6 +49,8 @@ const SPARSE_NAMES: [&str; 29] = [
     "rotameter_events_refused_total",
     "rotameter_overflow_counter_total",
     "rotameter_overflow_observations",
+    "rotameter_label_budget_events_total",
+    "rotameter_label_budget_refused_series",
     "rotameter_promoted_identities",
     "rotameter_slots",
     "rotameter_promotions_total",
@@ -84,6 +88,7 @@ pub fn flow(reading: &Reading<'_>) -> Vec<OwnFamily> {
     relay::relay(reading.relay, &mut out);
     senders::senders(reading.senders.as_ref(), &mut out);
     events::events(reading, &mut out);
+    budgets::budgets(&reading.offenders, &mut out);
     kernel::kernel(reading, &mut out);
     out.0
 }
@@ -101,6 +106,7 @@ fn at_start() -> Vec<OwnFamily> {
     families(&Reading {
         ledger: &Ledger::default(),
         registry: Registry::new(RegistryConfig::default()).stats(),
+        offenders: Vec::new(),
         cached_lines: 0,
         evicted_lines: 0,
         mapping: MappingReading { cached_names: Some(0), ..MappingReading::default() },
@@ -143,6 +149,7 @@ mod tests {
             include_str!("relay.rs"),
             include_str!("senders.rs"),
             include_str!("events.rs"),
+            include_str!("budgets.rs"),
             include_str!("kernel.rs"),
             include_str!("web.rs"),
             include_str!("process.rs"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     kernel::{counters::Counters, promotion::Promotion},
     ledger::Ledger,
-    registry::Stats,
+    registry::{Offender, Stats},
     relay::RelayTarget,
     sender::SenderReading,
 };
@@ -15,6 +15,8 @@ use crate::{
 pub struct Reading<'a> {
     pub ledger: &'a Ledger,
     pub registry: Stats,
+    /// Label values over their budgets, worst first.
+    pub offenders: Vec<Offender<'a>>,
     pub cached_lines: u64,
     pub evicted_lines: u64,
     pub mapping: MappingReading,

@@ -105,6 +105,23 @@ fn same_name(name: &str, first: &Rule, rule: &Rule, findings: &mut Findings) {
         );
         findings.add(Severity::Note, rule, text);
     }
+    let budget = |rule: &Rule| rule.series.label_budget.as_ref().map(|budget| budget.label.clone());
+    if let (Some(own), Some(known)) = (budget(rule), budget(first))
+        && own != known
+    {
+        let text = format!(
+            "max_series_per_label of {name} is by {} here and by {} in {other}; the first that comes holds",
+            Shown(&own),
+            Shown(&known)
+        );
+        findings.add(Severity::Warning, rule, text);
+    }
+    if rule.series.sender_gauge != first.series.sender_gauge
+        && kind(rule).is_none_or(|kind| kind == Kind::Gauge)
+    {
+        let text = format!("gauge_combine of {name} differs from that in {other}; the last that comes holds");
+        findings.add(Severity::Note, rule, text);
+    }
     let observes = |rule: &Rule| matches!(kind(rule), Some(Kind::Summary | Kind::Histogram));
     let series = |rule: &Rule| (rule.series.summary.clone(), rule.series.histogram.clone());
     if observes(rule) && observes(first) && series(rule) != series(first) {
