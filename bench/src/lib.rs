@@ -2,11 +2,16 @@
 
 pub mod frame;
 
+pub mod raw_map;
 pub mod raw_program;
 
 pub mod network;
 
 pub mod generator;
+
+pub mod fleet;
+
+pub mod load;
 
 #[path = "../../tests/corpus/mod.rs"]
 pub mod corpus;

@@ -103,7 +103,7 @@ fn pair() -> anyhow::Result<Pair> {
         "address",
         "02:00:00:00:00:01",
     ])?;
-    ip(&["address", "add", "10.77.0.1/24", "dev", RECEIVING])?;
+    ip(&["address", "add", "10.77.0.1/16", "dev", RECEIVING])?;
     ip(&["link", "set", SENDING, "up"])?;
     ip(&["link", "set", RECEIVING, "up"])?;
     Ok(Pair { sending: index(SENDING)?, receiving: index(RECEIVING)? })

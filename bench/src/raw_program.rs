@@ -43,7 +43,24 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// `struct bpf_insn`: opcode, registers, offset, immediate.
 #[repr(C)]
-struct Instruction(u8, u8, i16, u32);
+#[derive(Clone, Copy, Debug)]
+pub struct Instruction(u8, u8, i16, u32);
+
+impl Instruction {
+    #[must_use]
+    pub const fn new(opcode: u8, registers: u8, offset: i16, immediate: u32) -> Self {
+        Self(opcode, registers, offset, immediate)
+    }
+
+    /// How far it jumps, if it is a jump.
+    #[must_use]
+    pub const fn jump(&self) -> Option<i16> {
+        const CALL: u8 = 0x85;
+        const EXIT: u8 = 0x95;
+        let jumps = self.0 & 7 == 5 && self.0 != CALL && self.0 != EXIT;
+        if jumps { Some(self.2) } else { None }
+    }
+}
 
 /// The part of `union bpf_attr` that loading reads.
 #[repr(C)]
@@ -112,11 +129,19 @@ impl RawProgram {
     /// What the kernel says; CAP_BPF and CAP_NET_ADMIN are needed.
     pub fn load(action: Action) -> anyhow::Result<Self> {
         // r0 = action; exit
-        let instructions = [Instruction(0xb7, 0, 0, action as u32), Instruction(0x95, 0, 0, 0)];
+        Self::from_instructions(&[Instruction(0xb7, 0, 0, action as u32), Instruction(0x95, 0, 0, 0)])
+    }
+
+    /// Loads a program of these instructions.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; CAP_BPF and CAP_NET_ADMIN are needed.
+    pub fn from_instructions(instructions: &[Instruction]) -> anyhow::Result<Self> {
         let license = c"GPL";
         let attributes = LoadAttributes {
             program_type: BPF_PROG_TYPE_XDP,
-            instruction_count: 2,
+            instruction_count: u32::try_from(instructions.len())?,
             instructions: instructions.as_ptr().addr() as u64,
             license: license.as_ptr().addr() as u64,
             log_level: 0,
@@ -131,7 +156,7 @@ impl RawProgram {
         // SAFETY: the attributes are those of this command, with their true size; instructions and
         // license live until the call returns, and the kernel copies both.
         let fd = unsafe { bpf(BPF_PROG_LOAD, &mut { attributes }) }
-            .context("loading an XDP program of two instructions; CAP_BPF and CAP_NET_ADMIN are needed")?;
+            .context("loading an XDP program; CAP_BPF and CAP_NET_ADMIN are needed")?;
         Ok(Self { fd: own(fd)? })
     }
 
@@ -223,14 +248,14 @@ impl RawProgram {
 ///
 /// `attributes` has the layout that `command` reads, and every address in it is valid for the kernel
 /// to read, or write where the command does, until the call returns.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+pub(crate) unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: as the caller says; the kernel reads and writes no more than the size that it is given.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn own(fd: libc::c_long) -> anyhow::Result<OwnedFd> {
+pub(crate) fn own(fd: libc::c_long) -> anyhow::Result<OwnedFd> {
     let fd = i32::try_from(fd)?;
     // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
