@@ -19,7 +19,8 @@ pub use kingpin::UsageError;
 #[command(disable_help_flag = true, disable_version_flag = true)]
 #[command(override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       \
     rotameter explain --mapping-config FILE LINE\n       rotameter diff OLD NEW CAPTURE\n       \
-    rotameter top [--url URL]")]
+    rotameter top [--url URL]\n       \
+    rotameter doctor [--url URL]")]
 pub struct Cli {
     #[command(flatten)]
     pub listeners: ListenerFlags,

@@ -21,7 +21,7 @@ const BLOCKING_THREADS_MAX: usize = 4;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match Tool::from_arguments(&arguments) {
-        Some(Ok(tool)) => return tool.run().map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
+        Some(Ok(tool)) => return tool.run().unwrap_or_else(|error| failed(&error)),
         Some(Err(error)) => {
             // Nobody is left to tell where it is closed.
             let _ = error.print();

@@ -117,6 +117,23 @@ impl Client {
         &self.shown
     }
 
+    /// Whether the daemon runs on this machine, as far as its address says so.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// Another port of the same host.
+    #[must_use]
+    pub fn beside(&self, port: u16) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{port}", self.host)
+        } else {
+            format!("{}:{port}", self.host)
+        }
+    }
+
     /// What goes on in the daemon.
     ///
     /// # Errors

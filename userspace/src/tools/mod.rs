@@ -3,11 +3,12 @@
 pub mod check;
 pub mod client;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 mod outcome;
 pub mod top;
 
-use std::{ffi::OsString, io::Write as _};
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use clap::Parser;
 
@@ -18,6 +19,7 @@ pub enum Tool {
     Explain(explain::ExplainFlags),
     Diff(diff::DiffFlags),
     Top(top::TopFlags),
+    Doctor(doctor::DoctorFlags),
 }
 
 impl Tool {
@@ -31,6 +33,7 @@ impl Tool {
             "explain" => explain::ExplainFlags::try_parse_from(arguments()).map(Self::Explain),
             "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
             "top" => top::TopFlags::try_parse_from(arguments()).map(Self::Top),
+            "doctor" => doctor::DoctorFlags::try_parse_from(arguments()).map(Self::Doctor),
             _ => return None,
         })
     }
@@ -40,13 +43,15 @@ impl Tool {
     /// # Errors
     ///
     /// A file that cannot be read, or findings that are errors.
-    pub fn run(&self) -> anyhow::Result<()> {
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Check(flags) => check::check(flags),
             Self::Explain(flags) => explain::explain(flags),
             Self::Diff(flags) => diff::diff(flags),
             Self::Top(flags) => top::top(flags),
+            Self::Doctor(flags) => return doctor::doctor(flags),
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 
