@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rotameter::clock::Timestamp;
-use rotameter::datagram::{Datagram, Transport};
+use rotameter::datagram::{Datagram, Source, Transport};
 use rotameter::exposition::Format;
 use rotameter::line::{Dialects, Tally};
 use rotameter::pipeline::{Pipeline, PipelineOptions};
@@ -14,7 +14,8 @@ fn pipeline(dialects: Dialects) -> Pipeline {
 
 fn ingest(pipeline: &Pipeline, payloads: &[Vec<u8>]) {
     for payload in payloads {
-        let datagram = Datagram { payload, received: Timestamp(1), source: None, transport: Transport::Udp };
+        let datagram =
+            Datagram { payload, received: Timestamp(1), source: Source::Nameless, transport: Transport::Udp };
         pipeline.ingest(&[datagram]);
     }
 }

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use rotameter::clock::Timestamp;
-use rotameter::datagram::{Datagram, Transport};
+use rotameter::datagram::{Datagram, Source, Transport};
 use rotameter::line;
 use rotameter::pipeline::{Pipeline, PipelineOptions};
 
@@ -66,8 +66,12 @@ fn pipeline() -> Pipeline {
 
 fn ingest(pipeline: &Pipeline, payloads: &[Vec<u8>]) {
     for payload in payloads {
-        let datagram =
-            Datagram { payload, received: Timestamp::now(), source: None, transport: Transport::Udp };
+        let datagram = Datagram {
+            payload,
+            received: Timestamp::now(),
+            source: Source::Nameless,
+            transport: Transport::Udp,
+        };
         pipeline.ingest(&[datagram]);
     }
 }

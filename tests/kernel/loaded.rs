@@ -8,7 +8,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use ingest_ebpf::layout::{ListenEntry, ListenKey, OPERATION_ADD, address_words};
 use ingest_ebpf::verdict::{Door, Outcome, Verdict};
 use rotameter::clock::Timestamp;
-use rotameter::datagram::Transport;
+use rotameter::datagram::{Source, Transport};
 use rotameter::kernel::identities::identity_of;
 use rotameter::kernel::object::{Object, Shared, Sizes};
 use rotameter::kernel::slots::SlotTable as _;
@@ -33,7 +33,7 @@ pub(super) fn object_file() -> Vec<u8> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) payload: Vec<u8>,
-    pub(super) source: Option<SocketAddr>,
+    pub(super) source: Source,
     pub(super) transport: Transport,
 }
 
@@ -60,7 +60,7 @@ impl Effect {
             Door::Xdp => Transport::Xdp,
             Door::SocketFilter => Transport::SocketFilter,
         };
-        let record = Record { payload: payload.to_vec(), source: Some(source), transport };
+        let record = Record { payload: payload.to_vec(), source: Source::Address(source), transport };
         Self { records: vec![record], ..Self::of(door, verdict) }
     }
 }

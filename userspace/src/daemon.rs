@@ -95,6 +95,9 @@ impl App {
         let sockets: Vec<SocketAddr> = listeners.sockets.udp().map(|(_, address)| address).collect();
         let relay = RelaySenders::start(&config.statsd.relay, &sockets)?;
         let pods = config.sender.as_ref().map(open_pods).transpose()?;
+        if pods.is_some() {
+            listeners.sockets.report_processes().context("asking who sends to the Unix socket")?;
+        }
         let web = if web.is_empty() {
             WebServer::bind(&config.web.addresses, settings)?
         } else {

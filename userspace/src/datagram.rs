@@ -1,6 +1,6 @@
 //! Ring records, socket reads, stream chunks -> [`Datagram`], the form in which they meet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Timestamp;
 
@@ -11,9 +11,37 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// When it reached this machine, or when it was read where the kernel does not say.
     pub received: Timestamp,
-    /// The sender, where there is an address.
-    pub source: Option<SocketAddr>,
+    pub source: Source,
     pub transport: Transport,
+}
+
+/// What is known of a sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// It sent by a Unix socket, and the kernel does not say more.
+    #[default]
+    Nameless,
+    Address(SocketAddr),
+    /// The process at the other end of a Unix socket, by its number here.
+    Process(u32),
+}
+
+impl Source {
+    /// The address, without a port and in its simple form: clients that start again have another port,
+    /// and a dual-stack socket shows IPv4 as mapped.
+    #[must_use]
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address.ip().to_canonical()),
+            Self::Nameless | Self::Process(_) => None,
+        }
+    }
+}
+
+impl From<Option<SocketAddr>> for Source {
+    fn from(address: Option<SocketAddr>) -> Self {
+        address.map_or(Self::Nameless, Self::Address)
+    }
 }
 
 /// The way by which a datagram came to userspace.

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, hint::black_box, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use rotameter::{
     clock::Timestamp,
-    datagram::{Datagram, Transport},
+    datagram::{Datagram, Source, Transport},
     mapper::{LoadOptions, Loaded, Mapper},
     pipeline::{Pipeline, PipelineOptions},
 };
@@ -130,7 +130,7 @@ fn ingest(pipeline: &Pipeline, payloads: &[Vec<u8>]) -> f64 {
         batch.extend(payloads.iter().map(|payload| Datagram {
             payload,
             received,
-            source: None,
+            source: Source::Nameless,
             transport: Transport::Udp,
         }));
         pipeline.ingest(&batch);

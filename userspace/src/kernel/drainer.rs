@@ -115,7 +115,7 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
 mod tests {
     use super::*;
     use crate::{
-        datagram::{Datagram, Transport},
+        datagram::{Datagram, Source, Transport},
         mapper::{Mapper, SeriesOptions},
         pipeline::PipelineOptions,
     };
@@ -127,7 +127,12 @@ mod tests {
         let pipeline = Pipeline::new(PipelineOptions { mapper, ..PipelineOptions::default() }, None);
         let pipeline = Arc::new(pipeline);
         let received = Timestamp::now();
-        pipeline.ingest(&[Datagram { payload: b"a:1|c", received, source: None, transport: Transport::Udp }]);
+        pipeline.ingest(&[Datagram {
+            payload: b"a:1|c",
+            received,
+            source: Source::Nameless,
+            transport: Transport::Udp,
+        }]);
         let series = || pipeline.look(|core| core.registry.stats().series);
         assert_eq!(series(), 1);
         let drainer = Drainer::start(Arc::clone(&pipeline), Duration::from_secs(3600)).unwrap();

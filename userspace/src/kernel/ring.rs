@@ -22,7 +22,7 @@ use ingest_ebpf::{
 use super::memory_map::MemoryMap;
 use crate::{
     clock::Timestamp,
-    datagram::{Datagram, Transport},
+    datagram::{Datagram, Source, Transport},
 };
 
 /// The memory of all rings.
@@ -147,7 +147,7 @@ fn parse_record(record: &[u8]) -> Option<Datagram<'_>> {
     let transport = if door == Door::Xdp as u32 { Transport::Xdp } else { Transport::SocketFilter };
     let address = Ipv6Addr::from(address);
     let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
-    let source = Some(SocketAddr::new(address, port));
+    let source = Source::Address(SocketAddr::new(address, port));
     Some(Datagram { payload, received: Timestamp(received), source, transport })
 }
 
@@ -229,7 +229,7 @@ pub(super) mod tests {
         let datagram = parse_record(&record).unwrap();
         assert_eq!(datagram.payload, b"a:1|c");
         assert_eq!(datagram.received, Timestamp(77));
-        assert_eq!(datagram.source, Some("10.1.2.3:4711".parse().unwrap()));
+        assert_eq!(datagram.source, Source::Address("10.1.2.3:4711".parse().unwrap()));
         assert_eq!(datagram.transport, Transport::SocketFilter);
         for cut in 0..record.len() {
             assert!(parse_record(&record[..cut]).is_none(), "{cut}");

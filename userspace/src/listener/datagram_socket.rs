@@ -21,7 +21,7 @@ use super::receive::{BATCH, ReceiveBatch};
 use super::socket;
 use super::{Intake, LocalAddress};
 use crate::clock::Timestamp;
-use crate::datagram::{Datagram, Transport};
+use crate::datagram::{Datagram, Source, Transport};
 
 /// A drain ends after this many datagrams: more than a buffer of 16 MiB can hold of the
 /// smallest (768 bytes each in the kernel's count), so only a sender who never pauses can reach it.
@@ -114,6 +114,15 @@ impl DatagramSocket {
         socket::report_timestamps(&self.socket)
     }
 
+    /// Has the kernel say from now on which process sent a datagram; Unix sockets only.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) says.
+    pub fn report_processes(&self) -> io::Result<()> {
+        socket::report_credentials(&self.socket)
+    }
+
     /// The address with the port that the kernel chose where 0 was asked for.
     #[must_use]
     pub fn local_address(&self) -> &LocalAddress {
@@ -193,8 +202,12 @@ impl DatagramSocket {
         };
         let batch = &reading.batch;
         let clocks = Clocks::now();
-        let empty =
-            Datagram { payload: &[], received: clocks.monotonic, source: None, transport: self.transport };
+        let empty = Datagram {
+            payload: &[],
+            received: clocks.monotonic,
+            source: Source::Nameless,
+            transport: self.transport,
+        };
         let mut datagrams = [empty; BATCH];
         let mut bytes = 0;
         for (index, datagram) in datagrams.iter_mut().enumerate().take(received) {
@@ -206,7 +219,10 @@ impl DatagramSocket {
                 let whole = memrchr(b'\n', datagram.payload).unwrap_or(0);
                 datagram.payload = &datagram.payload[..whole];
             }
-            datagram.source = batch.source(index);
+            datagram.source = match control.process {
+                Some(process) => Source::Process(process),
+                None => batch.source(index).into(),
+            };
             datagram.received = control.arrived.map_or(clocks.monotonic, |at| clocks.to_monotonic(at));
             bytes += datagram.payload.len() as u64;
             if let Some(overflow) = control.overflow {

@@ -12,8 +12,9 @@ pub(super) const BATCH: usize = 64;
 const PAYLOAD_BYTES_MAX: usize = 65_536;
 /// `sockaddr_in6`, the longer one of the two.
 const SOURCE_BYTES: usize = size_of::<libc::sockaddr_in6>();
-/// Two control messages: a header of 16 bytes each, 8 for the counter, 16 for the time.
-const CONTROL_WORDS: usize = 8;
+/// Three control messages: a header of 16 bytes each, 8 for the counter, 16 for the time, 16 for who
+/// sent it.
+const CONTROL_WORDS: usize = 12;
 const CONTROL_HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 
 /// Buffers of one batch, made once. Pages that no datagram has touched take no memory.
@@ -41,6 +42,8 @@ pub(super) struct Control {
     pub(super) overflow: Option<u32>,
     /// Time of arrival, since 1970.
     pub(super) arrived: Option<Duration>,
+    /// The sender's process, by its number in our namespace.
+    pub(super) process: Option<u32>,
 }
 
 impl ReceiveBatch {
@@ -169,6 +172,10 @@ fn parse_control(mut bytes: &[u8]) -> Control {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                 control.arrived = timespec(data);
             }
+            // 0 where it has no number here.
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
+                control.process = field(data, 0).map(u32::from_ne_bytes).filter(|process| *process != 0);
+            }
             _ => {}
         }
         bytes = bytes.get(length.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
@@ -205,10 +212,13 @@ mod tests {
         let overflow = message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7_u32.to_ne_bytes());
         let time = [1_700_000_000_i64.to_ne_bytes(), 5_i64.to_ne_bytes()].concat();
         let time = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &time);
+        let credentials = [77_u32, 0, 0].map(u32::to_ne_bytes).concat();
+        let credentials = message(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &credentials);
         let other = message(libc::IPPROTO_IP, 1, b"xyz");
-        let expected = Control { overflow: Some(7), arrived: Some(Duration::new(1_700_000_000, 5)) };
-        assert_eq!(parse_control(&[overflow.clone(), time.clone()].concat()), expected);
-        assert_eq!(parse_control(&[time, other, overflow].concat()), expected);
+        let arrived = Some(Duration::new(1_700_000_000, 5));
+        let expected = Control { overflow: Some(7), arrived, process: Some(77) };
+        assert_eq!(parse_control(&[overflow.clone(), time.clone(), credentials.clone()].concat()), expected);
+        assert_eq!(parse_control(&[credentials, time, other, overflow].concat()), expected);
     }
 
     #[test]

@@ -174,6 +174,17 @@ impl Sockets {
         self.datagrams.iter().filter_map(|socket| Some((socket, socket.local_address().inet()?)))
     }
 
+    /// Has the kernel say from now on which process sent what comes by the Unix datagram socket. By a
+    /// stream it always does.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) says.
+    pub fn report_processes(&self) -> io::Result<()> {
+        let unix = self.datagrams.iter().filter(|socket| socket.transport() == Transport::Unixgram);
+        unix.map(|socket| socket.report_processes()).collect()
+    }
+
     /// Starts a reader for each datagram socket.
     ///
     /// # Errors

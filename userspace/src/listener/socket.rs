@@ -83,12 +83,17 @@ pub(super) fn report_timestamps(socket: &Socket) -> io::Result<()> {
     switch_on(socket, libc::SO_TIMESTAMPNS)
 }
 
+/// Has the kernel send the process of each datagram's sender along.
+pub(super) fn report_credentials(socket: &Socket) -> io::Result<()> {
+    switch_on(socket, libc::SO_PASSCRED)
+}
+
 fn switch_on(socket: &Socket, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of_val(&on)).expect("an int is short");
     // SAFETY: the descriptor is open as long as `socket` is borrowed; `on` is a c_int that outlives
     // the call, and `length` is its size. No safe wrapper knows these options.
-    #[expect(unsafe_code, reason = "neither socket2 nor rustix has SO_RXQ_OVFL or SO_TIMESTAMPNS")]
+    #[expect(unsafe_code, reason = "neither socket2 nor rustix has all of these options")]
     let result = unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const on).cast(), length)
     };

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::framing::{Framing, LINE_BYTES_MAX};
 use super::{Intake, LocalAddress, tcp};
 use crate::clock::Timestamp;
-use crate::datagram::{Datagram, Transport};
+use crate::datagram::{Datagram, Source, Transport};
 use crate::shutdown::Stop;
 
 /// Connections of one listener at a time, descriptors permitting: each worker of a node's pods may
@@ -66,14 +66,21 @@ pub(super) enum Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<(Stream, Source)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok((Stream::Tcp(stream), Some(peer)))
+                Ok((Stream::Tcp(stream), Source::Address(peer)))
             }
-            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), None)),
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // 0 where the process has no number here.
+                let process = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+                let source =
+                    process.filter(|process| *process != 0).map_or(Source::Nameless, Source::Process);
+                Ok((Stream::Unix(stream), source))
+            }
         }
     }
 
@@ -158,7 +165,7 @@ impl StreamListener {
         &self,
         connections: &mut JoinSet<()>,
         stream: Stream,
-        source: Option<SocketAddr>,
+        source: Source,
         intake: &Arc<dyn Intake>,
         stop: &Stop,
     ) {
@@ -211,7 +218,7 @@ impl Stream {
 
 struct Connection {
     stream: Stream,
-    source: Option<SocketAddr>,
+    source: Source,
     transport: Transport,
     framing: Framing,
     intake: Arc<dyn Intake>,
@@ -324,7 +331,7 @@ mod tests {
     impl Intake for Lines {
         fn ingest(&self, batch: &[Datagram<'_>]) {
             for datagram in batch {
-                assert_eq!(datagram.source.is_some(), datagram.transport == Transport::Tcp);
+                assert_eq!(datagram.source.ip().is_some(), datagram.transport == Transport::Tcp);
                 let text = String::from_utf8_lossy(datagram.payload);
                 self.0.lock().extend(text.split('\n').map(str::to_owned));
             }

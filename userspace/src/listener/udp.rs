@@ -73,7 +73,7 @@ fn gather_time(receive_buffer_bytes: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::UdpSocket;
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
     use std::time::Instant;
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::datagram::Datagram;
+    use crate::datagram::{Datagram, Source};
     use crate::listener::Intake;
     use crate::listener::datagram_socket::Drained;
 
@@ -90,7 +90,7 @@ mod tests {
     #[derive(Default)]
     struct Kept(Mutex<Vec<Copied>>);
 
-    type Copied = (Vec<u8>, Option<SocketAddr>, Timestamp);
+    type Copied = (Vec<u8>, Source, Timestamp);
 
     impl Intake for Kept {
         fn ingest(&self, batch: &[Datagram<'_>]) {
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(listener.drain(&kept), Drained { datagrams: 2, empty: true });
         let kept = kept.0.lock();
         assert_eq!(kept[0].0, largest);
-        assert_eq!(kept[0].1, Some(socket.local_addr().unwrap()));
+        assert_eq!(kept[0].1, Source::Address(socket.local_addr().unwrap()));
         assert_eq!(kept[1].0, b"");
     }
 
@@ -183,16 +183,16 @@ mod tests {
         let listener = listen(":0", UdpOptions::default());
         let socket = sender(&listener);
         socket.send(b"four:1|c").unwrap();
-        let mut wanted = HashMap::from([(b"four:1|c".to_vec(), socket.local_addr().unwrap())]);
+        let mut wanted =
+            HashMap::from([(b"four:1|c".to_vec(), Source::Address(socket.local_addr().unwrap()))]);
         if let Ok(socket) = UdpSocket::bind("[::1]:0") {
             assert!(listener.local_address().inet().unwrap().is_ipv6());
             socket.send_to(b"six:1|c", ("::1", port(&listener))).unwrap();
-            wanted.insert(b"six:1|c".to_vec(), socket.local_addr().unwrap());
+            wanted.insert(b"six:1|c".to_vec(), Source::Address(socket.local_addr().unwrap()));
         }
         let kept = Kept::default();
         listener.drain(&kept);
-        let got =
-            kept.0.lock().iter().map(|(payload, source, _)| (payload.clone(), source.unwrap())).collect();
+        let got = kept.0.lock().iter().map(|(payload, source, _)| (payload.clone(), *source)).collect();
         assert_eq!(wanted, got);
     }
 

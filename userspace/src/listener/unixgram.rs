@@ -59,7 +59,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::datagram::Datagram;
+    use crate::datagram::{Datagram, Source};
     use crate::listener::Intake;
 
     #[derive(Default)]
@@ -67,7 +67,7 @@ mod tests {
 
     impl Intake for Kept {
         fn ingest(&self, batch: &[Datagram<'_>]) {
-            assert!(batch.iter().all(|d| d.transport == Transport::Unixgram && d.source.is_none()));
+            assert!(batch.iter().all(|d| d.transport == Transport::Unixgram && d.source == Source::Nameless));
             self.0.lock().extend(batch.iter().map(|d| d.payload.to_vec()));
         }
     }
@@ -113,5 +113,25 @@ mod tests {
         assert!(kept[0].len() > 65_000 && long.starts_with(&kept[0]));
         assert!(kept[0].ends_with(b"|c") && long[kept[0].len()] == b'\n');
         assert_eq!(socket.counters().cut.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn the_kernel_says_which_process_sent_it() {
+        struct Processes(Mutex<Vec<Source>>);
+        impl Intake for Processes {
+            fn ingest(&self, batch: &[Datagram<'_>]) {
+                self.0.lock().extend(batch.iter().map(|datagram| datagram.source));
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (socket, _file) = bind(&path.to_str().unwrap().parse().unwrap(), Some(0o700), None).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(b"a:1|c", &path).unwrap();
+        socket.report_processes().unwrap();
+        sender.send_to(b"b:1|c", &path).unwrap();
+        let seen = Processes(Mutex::default());
+        socket.drain(&seen);
+        assert_eq!(seen.0.lock().last(), Some(&Source::Process(std::process::id())));
     }
 }

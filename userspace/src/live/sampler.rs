@@ -57,9 +57,7 @@ pub enum Sender {
 impl Sender {
     #[must_use]
     pub fn of(datagram: &Datagram<'_>) -> Self {
-        // A dual-stack socket shows IPv4 senders as mapped addresses.
-        let address = datagram.source.map(|source| source.ip().to_canonical());
-        address.map_or(Self::Nameless(datagram.transport), Self::Address)
+        datagram.source.ip().map_or(Self::Nameless(datagram.transport), Self::Address)
     }
 }
 
@@ -136,10 +134,15 @@ impl Samples {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::datagram::Source;
 
     fn see(sampler: &mut Sampler, lines: usize) {
-        let datagram =
-            Datagram { payload: b"", received: Timestamp(1), source: None, transport: Transport::Unix };
+        let datagram = Datagram {
+            payload: b"",
+            received: Timestamp(1),
+            source: Source::Nameless,
+            transport: Transport::Unix,
+        };
         for n in 0..lines {
             sampler.see(if n % 2 == 0 { b"even:1|c" } else { b"odd:1|c" }, &datagram);
         }
@@ -176,8 +179,12 @@ mod tests {
     #[test]
     fn a_long_line_is_cut() {
         let (mut sampler, mut samples) = (Sampler::default(), Samples::default());
-        let datagram =
-            Datagram { payload: b"", received: Timestamp(1), source: None, transport: Transport::Udp };
+        let datagram = Datagram {
+            payload: b"",
+            received: Timestamp(1),
+            source: Source::Nameless,
+            transport: Transport::Udp,
+        };
         sampler.see(&[b'x'; 60_000], &datagram);
         sampler.swap(&mut samples);
         assert_eq!(samples.iter().map(|(line, _)| line.len()).collect::<Vec<_>>(), [LINE_BYTES_MAX]);

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::*;
-use crate::datagram::{Datagram, Transport};
+use crate::datagram::{Datagram, Source, Transport};
 use crate::registry::FamilyKind;
 
 fn samples(lines: &[(&str, u8)], times: usize) -> Samples {
     let (mut sampler, mut samples) = (Sampler::default(), Samples::default());
     for (line, host) in lines.iter().cycle().take(times * lines.len()) {
-        let source = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, *host)), 9));
+        let source = Source::Address(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, *host)), 9));
         let received = Timestamp(1);
         sampler.see(line.as_bytes(), &Datagram { payload: b"", received, source, transport: Transport::Udp });
     }

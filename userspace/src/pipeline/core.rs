@@ -1,11 +1,11 @@
 //! Lines -> changes of series: the warm path, and the slow one beside it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::growth::unit;
 use crate::{
     clock::Timestamp,
-    datagram::Datagram,
+    datagram::{Datagram, Source},
     kernel::promotion::Promotion,
     ledger::{EventError, Ledger, Mapping},
     line::{EventKind, NextLine, Parser, Tally, next_line, number},
@@ -26,7 +26,7 @@ pub(super) struct Arrival {
     pub(super) received: Timestamp,
     /// The present moment.
     pub(super) now: Timestamp,
-    pub(super) source: Option<SocketAddr>,
+    pub(super) source: Source,
     /// Whose labels the series get.
     pub(super) sender: SenderId,
 }
@@ -60,7 +60,7 @@ impl Core {
         }
         let source = datagram.source;
         let sender = match &mut self.senders {
-            Some(senders) => senders.find(source.map(|source| source.ip())),
+            Some(senders) => senders.find(source, now),
             None => SenderId::UNKNOWN,
         };
         let arrival = Arrival { received: datagram.received, now, source, sender };
@@ -180,7 +180,7 @@ impl Core {
         let up_down = recipe.action == Action::SenderUpDown;
         let event = if up_down { MetricType::Counter } else { MetricType::Gauge };
         let change = if up_down || relative { Change::Add(value) } else { Change::Set(value) };
-        let sender = Sender::from(arrival.source);
+        let sender = Sender::from(arrival.source.ip());
         match self.registry.change_share(recipe.series, sender, change, arrival.received, arrival.now)? {
             SetOutcome::Applied => {}
             SetOutcome::Older => self.ledger.outdated_gauges += 1,

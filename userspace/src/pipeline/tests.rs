@@ -2,7 +2,7 @@
 
 use super::growth::{exact_unit, is_still_of, scaled};
 use super::*;
-use crate::datagram::Transport;
+use crate::datagram::{Source, Transport};
 use crate::kernel::identities::identity_of;
 use crate::kernel::promotion::{Candidate, Growth};
 use crate::ledger::EventError;
@@ -19,7 +19,7 @@ fn ingest(pipeline: &Pipeline, payloads: &[&str], received: u64) {
         .map(|payload| Datagram {
             payload: payload.as_bytes(),
             received: Timestamp(received),
-            source: None,
+            source: Source::Nameless,
             transport: Transport::Udp,
         })
         .collect();
@@ -159,7 +159,7 @@ fn without_room_nothing_is_lost_but_gauges() {
 /// One line, taken at `now`.
 fn take(core: &mut Core, line: &str, now: Timestamp) {
     let payload = line.as_bytes();
-    core.take(&Datagram { payload, received: now, source: None, transport: Transport::Udp }, now);
+    core.take(&Datagram { payload, received: now, source: Source::Nameless, transport: Transport::Udp }, now);
 }
 
 fn later(seconds: u64) -> Timestamp {

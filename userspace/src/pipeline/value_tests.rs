@@ -1,7 +1,7 @@
 //! Lines under rules on values and budgets -> what the exposition shows.
 
 use super::*;
-use crate::datagram::Transport;
+use crate::datagram::{Source, Transport};
 use crate::mapper::{LoadOptions, MetricType};
 use crate::sender::{PodDirectory, SenderTable};
 
@@ -22,7 +22,10 @@ impl Scene {
     }
 
     fn take(&self, line: &str, source: &str) {
-        let source = if source.is_empty() { None } else { Some(source.parse().expect("an address")) };
+        let source = match source {
+            "" => Source::Nameless,
+            address => Source::Address(address.parse().expect("an address")),
+        };
         let (payload, received) = (line.as_bytes(), self.now);
         let datagram = Datagram { payload, received, source, transport: Transport::Udp };
         self.pipeline.core.lock().take(&datagram, self.now);

@@ -3,7 +3,7 @@
 //! Several schedulers send the same gauge, and each overwrites what the other one said. Here each has a
 //! share of its own; what the series shows is computed when it is read.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::gauge::{Gauge, SetOutcome};
@@ -49,9 +49,9 @@ pub struct SenderGaugeOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sender([u8; 16]);
 
-impl From<Option<SocketAddr>> for Sender {
-    fn from(source: Option<SocketAddr>) -> Self {
-        Self(match source.map(|source| source.ip()) {
+impl From<Option<IpAddr>> for Sender {
+    fn from(address: Option<IpAddr>) -> Self {
+        Self(match address {
             Some(IpAddr::V4(address)) => address.to_ipv6_mapped().octets(),
             Some(IpAddr::V6(address)) => address.octets(),
             None => Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets(),

@@ -38,7 +38,7 @@ impl Fixture {
     }
 
     fn change(&mut self, id: SeriesId, sender: u8, change: Change, at: u64) -> SetOutcome {
-        let sender = Sender::from(Some(SocketAddr::from(([10, 0, 0, sender], 1))));
+        let sender = Sender::from(Some(std::net::IpAddr::from([10, 0, 0, sender])));
         let at = Timestamp(at * SECOND);
         self.registry.change_share(id, sender, change, at, at).expect("it is a gauge")
     }

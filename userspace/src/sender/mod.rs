@@ -5,6 +5,7 @@
 //! its series carry none of these labels. Ingestion never waits for it.
 
 mod api;
+mod cgroup;
 mod directory;
 mod labels;
 mod pod;

@@ -3,11 +3,15 @@
 //! The number is part of what the line cache looks for, so two pods that send the same line have each
 //! their own series, and a warm line costs one look at the last address more.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
+use crate::clock::Timestamp;
+use crate::datagram::Source;
+
 use super::{
+    cgroup,
     directory::{DirectoryStats, PodDirectory},
     labels::SenderLabels,
     pod::Pod,
@@ -26,6 +30,9 @@ impl SenderId {
 /// Addresses, and sets of values, that are remembered at a time.
 const REMEMBERED_MAX: usize = 65_536;
 
+/// How long a process is remembered: its number may go to another one.
+const PROCESS_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// What is known of senders at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderReading {
@@ -43,6 +50,7 @@ pub struct SenderTable {
     directory: Arc<PodDirectory>,
     generation: u64,
     addresses: HashMap<IpAddr, SenderId>,
+    processes: HashMap<u32, (SenderId, Timestamp)>,
     /// The address that was asked for last: datagrams come in bursts.
     last: Option<(IpAddr, SenderId)>,
     ids: HashMap<Values, SenderId>,
@@ -61,6 +69,7 @@ impl SenderTable {
             directory,
             generation: 0,
             addresses: HashMap::new(),
+            processes: HashMap::new(),
             last: None,
             ids: HashMap::new(),
             values: HashMap::new(),
@@ -75,18 +84,25 @@ impl SenderTable {
         SenderReading { directory: self.directory.stats(), unknown: self.unknown }
     }
 
-    /// Whose labels a datagram of this address gets.
-    pub fn find(&mut self, source: Option<IpAddr>) -> SenderId {
+    /// Whose labels a datagram of this source gets.
+    pub fn find(&mut self, source: Source, now: Timestamp) -> SenderId {
         let generation = self.directory.generation();
         if generation != self.generation {
             self.generation = generation;
             self.last = None;
             self.addresses.clear();
+            self.processes.clear();
         }
-        let Some(address) = source else {
-            self.unknown += 1;
-            return SenderId::UNKNOWN;
+        let id = match source {
+            Source::Address(address) => self.of_address(address.ip()),
+            Source::Process(process) => self.of_process(process, now),
+            Source::Nameless => SenderId::UNKNOWN,
         };
+        self.unknown += u64::from(id == SenderId::UNKNOWN);
+        id
+    }
+
+    fn of_address(&mut self, address: IpAddr) -> SenderId {
         let id = match self.last {
             Some((last, id)) if last == address => id,
             _ => match self.addresses.get(&address) {
@@ -95,7 +111,20 @@ impl SenderTable {
             },
         };
         self.last = Some((address, id));
-        self.unknown += u64::from(id == SenderId::UNKNOWN);
+        id
+    }
+
+    fn of_process(&mut self, process: u32, now: Timestamp) -> SenderId {
+        match self.processes.get(&process) {
+            Some((id, asked)) if now < asked.after(PROCESS_AGE_MAX) => return *id,
+            _ => {}
+        }
+        let pod = cgroup::pod_uid(process).and_then(|uid| self.directory.by_uid(&uid));
+        let id = pod.map_or(SenderId::UNKNOWN, |pod| self.intern(&pod));
+        if self.processes.len() >= REMEMBERED_MAX {
+            self.processes.clear();
+        }
+        self.processes.insert(process, (id, now));
         id
     }
 
@@ -156,8 +185,14 @@ mod tests {
         }
     }
 
-    fn source(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn source(address: &str) -> Source {
+        Source::Address((address.parse::<IpAddr>().unwrap(), 4000).into())
+    }
+
+    impl SenderTable {
+        fn see(&mut self, source: Source) -> SenderId {
+            self.find(source, Timestamp(1))
+        }
     }
 
     #[test]
@@ -169,12 +204,12 @@ mod tests {
             found("c", "10.0.0.3", "scheduler"),
         ]);
         let mut table = SenderTable::new("component".parse().unwrap(), directory);
-        let ids = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| table.find(source(text)));
+        let ids = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| table.see(source(text)));
         assert_eq!(ids[0], ids[1]);
         assert_ne!(ids[0], ids[2]);
         assert_eq!(table.labels(ids[2]).collect::<Vec<_>>(), [("component", "scheduler")]);
-        assert_eq!(table.find(source("10.9.9.9")), SenderId::UNKNOWN);
-        assert_eq!(table.find(None), SenderId::UNKNOWN);
+        assert_eq!(table.see(source("10.9.9.9")), SenderId::UNKNOWN);
+        assert_eq!(table.see(Source::Nameless), SenderId::UNKNOWN);
         assert_eq!((table.unknown, table.labels(SenderId::UNKNOWN).count()), (2, 0));
     }
 
@@ -183,13 +218,13 @@ mod tests {
         let directory = Arc::new(PodDirectory::default());
         directory.replace(vec![found("a", "10.0.0.1", "")]);
         let mut table = SenderTable::new("pod,component".parse().unwrap(), Arc::clone(&directory));
-        let first = table.find(source("10.0.0.1"));
+        let first = table.see(source("10.0.0.1"));
         assert_eq!(table.labels(first).collect::<Vec<_>>(), [("pod", "a")]);
         directory.replace(vec![found("b", "10.0.0.1", "")]);
-        let second = table.find(source("10.0.0.1"));
+        let second = table.see(source("10.0.0.1"));
         assert_eq!(table.labels(second).collect::<Vec<_>>(), [("pod", "b")]);
         directory.replace(vec![found("a", "10.0.0.1", "")]);
-        assert_eq!(table.find(source("10.0.0.1")), first);
+        assert_eq!(table.see(source("10.0.0.1")), first);
     }
 
     #[test]
@@ -197,8 +232,9 @@ mod tests {
         let directory = Arc::new(PodDirectory::default());
         let mut table = SenderTable::new("pod".parse().unwrap(), Arc::clone(&directory));
         for n in 0..2 * u32::try_from(REMEMBERED_MAX).unwrap() {
-            table.find(Some(std::net::Ipv4Addr::from(n).into()));
+            table.see(Source::Address((std::net::Ipv4Addr::from(n), 1).into()));
+            table.see(Source::Process(u32::MAX - n));
         }
-        assert!(table.addresses.len() <= REMEMBERED_MAX);
+        assert!(table.addresses.len().max(table.processes.len()) <= REMEMBERED_MAX);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use crate::clock::Timestamp;
-use crate::datagram::{Datagram, Transport};
+use crate::datagram::{Datagram, Source, Transport};
 use crate::exposition::Format;
 use crate::ledger::EventError;
 use crate::line::{Dialects, LineError, Tally};
@@ -39,7 +39,12 @@ pub(super) fn of_line(mapper: &Arc<Mapper>, line: &[u8]) -> Outcome {
     );
     pipeline.reserve(RESERVED.iter().map(String::as_str));
     let received = Timestamp::now();
-    pipeline.ingest(&[Datagram { payload: line, received, source: None, transport: Transport::Udp }]);
+    pipeline.ingest(&[Datagram {
+        payload: line,
+        received,
+        source: Source::Nameless,
+        transport: Transport::Udp,
+    }]);
     let mut text = Vec::new();
     pipeline.write_exposition(Vec::new(), Format::Text, &mut text);
     pipeline.look(|core| {
