@@ -25,7 +25,7 @@
 //! | `status`, `header`, `noheader`, `body`, `has`, `hasnt` | what the answer must be; the status is 200 if not given |
 //! | `relayed` | the next datagram at the relay's target |
 //! | `remap` | as `mapping`, while the daemon runs |
-//! | `signal` | `HUP`, `TERM`, `INT` |
+//! | `signal` | `HUP`, `TERM`, `INT`, `USR1`, `USR2` |
 //! | `exits` | the daemon ends by itself with this code; as first step, also before it is ready |
 //! | `stderr`, `stdout` | what it has written holds this |
 //! | `silent` | it has written nothing on standard error |

@@ -137,6 +137,8 @@ impl Daemon {
             "HUP" => Signal::HUP,
             "INT" => Signal::INT,
             "TERM" => Signal::TERM,
+            "USR1" => Signal::USR1,
+            "USR2" => Signal::USR2,
             _ => panic!("no such signal: {name}"),
         };
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");

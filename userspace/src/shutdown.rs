@@ -39,7 +39,8 @@ impl Stop {
     }
 }
 
-/// SIGTERM and SIGINT from now on: the future ends with the name of the first that comes.
+/// SIGTERM and SIGINT from now on: the future ends with the name of the first that comes. SIGUSR1 and
+/// SIGUSR2 do nothing.
 ///
 /// # Errors
 ///
@@ -48,6 +49,10 @@ pub fn signals() -> io::Result<impl Future<Output = &'static str>> {
     // Caught before the first listener binds, so that an early SIGTERM is an orderly stop, too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Left alone they would end the process, and Go's programs, whose place we take, live on: someone's
+    // script for turning logs over may send them. Once caught they stay caught.
+    drop(signal(SignalKind::user_defined1())?);
+    drop(signal(SignalKind::user_defined2())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

@@ -30,7 +30,8 @@ pub(super) fn relay(targets: &[Arc<RelayTarget>], out: &mut Families) {
     );
     out.labelled(
         "statsd_exporter_relay_long_lines_total",
-        "The number of lines that were too long to relay.",
+        // Without its "of", as statsd_exporter writes it.
+        "The number lines that were too long to relay.",
         by_target(|counters| &counters.long_lines),
         false,
     );

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
@@ -141,7 +141,13 @@ impl Site {
 
     /// Answers by path; like `statsd_exporter`, any method does.
     async fn page<B>(&self, request: &Request<B>) -> Page {
-        match path::decoded(request.uri().path()).as_ref() {
+        let path = path::decoded(request.uri().path());
+        if path != self.telemetry_path
+            && let Some(clean) = path::cleaned(request.uri().path())
+        {
+            return moved(&clean, request.uri().query());
+        }
+        match path.as_ref() {
             path if path == self.telemetry_path => self.scrape(request).await,
             HEALTHY | HEALTH => health(request.method(), StatusCode::OK, "Statsd Exporter is Healthy.\n"),
             READY if self.pages.ready() => {
@@ -295,6 +301,16 @@ fn page(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -
     let mut page = Response::new(Body::from(body.into()));
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, content_type);
+    page
+}
+
+/// Sends the client on to `path`, with the method and the query that it came with.
+fn moved(path: &str, query: Option<&str>) -> Page {
+    let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut page = page(StatusCode::TEMPORARY_REDIRECT, TEXT, "");
+    // A path that was received can be sent; the other way out is for the type alone.
+    let location = HeaderValue::try_from(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    page.headers_mut().insert(LOCATION, location);
     page
 }
 

@@ -31,6 +31,31 @@ fn byte(digits: &[u8]) -> Option<u8> {
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
+/// `path` without empty, `.` and `..` segments, where it has any; `None` where it has not.
+///
+/// `http://host:9102//metrics`, a base address and a path that were put together, is a common mistake.
+/// Go's server, and so `statsd_exporter`, sends whoever asks for it to the right page.
+pub(super) fn cleaned(path: &str) -> Option<String> {
+    let segments = path.strip_prefix('/')?;
+    // An empty last segment is a slash at the end, which stays.
+    let (folders, last) = segments.rsplit_once('/').unwrap_or(("", segments));
+    let odd = |segment: &str| matches!(segment, "" | "." | "..");
+    let is_clean = !matches!(last, "." | "..") && (segments == last || !folders.split('/').any(odd));
+    if is_clean {
+        return None;
+    }
+    let mut kept = Vec::new();
+    for segment in segments.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+    }
+    let end = if last.is_empty() && !kept.is_empty() { "/" } else { "" };
+    Some(format!("/{}{end}", kept.join("/")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +77,30 @@ mod tests {
     fn what_escapes_no_text_stays() {
         for path in ["/%", "/%6", "/%zz", "/%ff", "/%+1"] {
             check(path, path);
+        }
+    }
+
+    #[test]
+    fn empty_segments_and_dots_are_cleaned_away() {
+        for (path, expected) in [
+            ("//metrics", "/metrics"),
+            ("//", "/"),
+            ("/./metrics", "/metrics"),
+            ("/a/../metrics", "/metrics"),
+            ("/../../metrics", "/metrics"),
+            ("/metrics//", "/metrics/"),
+            ("/metrics/..", "/"),
+            ("/metrics/.", "/metrics"),
+            ("//evil.example/x", "/evil.example/x"),
+        ] {
+            assert_eq!(cleaned(path).as_deref(), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_clean_path_is_left_alone() {
+        for path in ["/", "/metrics", "/metrics/", "/-/healthy", "/a/.b/..c/d.", "", "*"] {
+            assert_eq!(cleaned(path), None, "{path}");
         }
     }
 }
