@@ -16,9 +16,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn main(options: &Options) -> Result<()> {
-    setup::ensure(&[Purpose::Build, Purpose::Demo])?;
-    build::object()?;
-    build::daemon(true)?;
+    // The generators measure no build of ours, and run where nothing but Rust is.
+    if options.args.first().is_none_or(|first| first != "load") {
+        setup::ensure(&[Purpose::Build, Purpose::Demo])?;
+        build::object()?;
+        build::daemon(true)?;
+    }
     let mut bench = cargo();
     bench.args(["run", "--release", "--package", "rotameter-bench", "--"]).args(&options.args);
     command::run(bench.envs(test::environment(true)))

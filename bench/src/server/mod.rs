@@ -18,7 +18,7 @@ pub use cpu::{CpuClock, Softirqs};
 mod figures;
 pub use figures::Figures;
 
-mod http;
+pub(crate) mod http;
 pub use http::Scrape;
 
 /// Name of our own daemon in a report.
