@@ -63,6 +63,24 @@ pub fn pin(cpu: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the calling thread run on every CPU again.
+pub fn unpin() {
+    let set = all_cpus();
+    // SAFETY: the set is initialised and has the size given; 0 means the calling thread.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+}
+
+/// Every CPU that a set can name; the kernel leaves out what is not there.
+pub(crate) fn all_cpus() -> libc::cpu_set_t {
+    // SAFETY: a `cpu_set_t` is a bit mask; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in 0..8 * size_of::<libc::cpu_set_t>() {
+        // SAFETY: the index is inside the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    set
+}
+
 /// Reads what the receiving end has counted.
 ///
 /// # Errors

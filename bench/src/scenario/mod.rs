@@ -22,9 +22,15 @@ pub mod idle;
 
 pub mod offer;
 pub mod packet_socket;
+pub mod trial;
 pub mod workload;
 
+pub mod capacity;
+pub mod overload;
+
 pub mod cpu;
+pub mod startup;
+pub mod visible;
 
 /// Something that can be measured.
 #[derive(Clone, Copy)]
@@ -105,6 +111,34 @@ pub const ALL: &[Scenario] = &[
         root: true,
         versus: true,
         run: cpu::measure,
+    },
+    Scenario {
+        name: "capacity",
+        about: "the highest rate without loss: hot and mixed, by door, each with its own defaults",
+        root: true,
+        versus: true,
+        run: capacity::measure,
+    },
+    Scenario {
+        name: "overload",
+        about: "twice and ten times the limit: what is taken, and that every loss is counted",
+        root: true,
+        versus: false,
+        run: overload::measure,
+    },
+    Scenario {
+        name: "visible",
+        about: "from a datagram to the scrape that shows it",
+        root: true,
+        versus: true,
+        run: visible::measure,
+    },
+    Scenario {
+        name: "startup",
+        about: "from the start of the process until it takes datagrams",
+        root: true,
+        versus: true,
+        run: startup::measure,
     },
 ];
 

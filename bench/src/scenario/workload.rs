@@ -1,21 +1,24 @@
 //! A kind of traffic -> payloads.
 
-use crate::corpus;
+use crate::{
+    fleet::{Fleet, Preset},
+    load::Payloads,
+};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// Counters that the kernel counts after a second.
     Hot,
-    /// What Airflow sends: counters, timers and gauges in the shares of a recording.
+    /// What a large Airflow fleet sends: counters, timers and gauges.
     Mixed,
 }
 
 /// Names of hot counters: a small fleet's hundred busiest carry three quarters of its datagrams.
 const HOT_NAMES: usize = 100;
-const RECORDING: &str = "airflow-v3-celery-default";
-/// Datagrams of the recording that are sent again and again.
-const MIXED_DATAGRAMS: usize = 2_000;
+/// Datagrams of the fleet that are sent again and again.
+const MIXED_DATAGRAMS: usize = 20_000;
+const SEED: u64 = 1;
 
 impl Workload {
     pub const ALL: [Self; 2] = [Self::Hot, Self::Mixed];
@@ -28,29 +31,21 @@ impl Workload {
         }
     }
 
-    /// The payloads, one line each.
-    ///
-    /// # Errors
-    ///
-    /// The recording is not where it should be.
-    pub fn payloads(self) -> anyhow::Result<Vec<Vec<u8>>> {
-        Ok(match self {
-            Self::Hot => (0..HOT_NAMES)
-                .map(|n| {
-                    let (dag, task, value) = (n / 10, n % 10, n % 7 + 1);
-                    format!("airflow.ti.finish.dag_{dag}.task_{task}.success:{value}|c").into_bytes()
-                })
-                .collect(),
-            Self::Mixed => {
-                let recorded = corpus::load(RECORDING)?.into_iter().map(|recorded| recorded.payload);
-                recorded.filter(|payload| is_plain(payload)).take(MIXED_DATAGRAMS).collect()
-            }
-        })
+    #[must_use]
+    pub fn payloads(self) -> Payloads {
+        match self {
+            Self::Hot => lines((0..HOT_NAMES).map(|n| {
+                let (dag, task, value) = (n / 10, n % 10, n % 7 + 1);
+                format!("airflow.ti.finish.dag_{dag}.task_{task}.success:{value}|c")
+            })),
+            Self::Mixed => Payloads::collect(Fleet::preset(Preset::Large, SEED), MIXED_DATAGRAMS),
+        }
     }
 }
 
-/// Whether a payload's total is the same however often and in whatever order it is sent: one line,
-/// no negative number, no sample rate.
-fn is_plain(payload: &[u8]) -> bool {
-    !payload.contains(&b'\n') && !payload.contains(&b'@') && !payload.windows(2).any(|pair| pair == b":-")
+/// A table of these lines, one in each datagram.
+#[must_use]
+pub fn lines(lines: impl Iterator<Item = String>) -> Payloads {
+    let lines: Vec<String> = lines.collect();
+    Payloads::of(lines.iter().map(String::as_bytes))
 }

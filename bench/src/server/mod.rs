@@ -5,12 +5,16 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 
-use crate::{network::RECEIVING, report::Program};
+use crate::{
+    network::{self, RECEIVING},
+    report::Program,
+};
 
 mod cpu;
 pub use cpu::{CpuClock, Softirqs};
@@ -25,6 +29,8 @@ pub use http::Scrape;
 pub const OURS: &str = "rotameter";
 /// Where servers take StatsD: the receiving end of the pair, and loopback.
 pub const STATSD: &str = "0.0.0.0:9125";
+/// The same over TCP, where a setup says so.
+pub const STATSD_TCP: &str = "127.0.0.1:9125";
 /// Where they show what they have.
 const WEB: &str = "127.0.0.1:9102";
 const READY_WITHIN: Duration = Duration::from_secs(15);
@@ -63,6 +69,15 @@ pub struct Setup {
     pub mapping: Option<PathBuf>,
     /// Flags for ours only.
     pub flags: Vec<String>,
+    /// Takes lines over TCP as well, where nothing gets lost.
+    pub tcp: bool,
+}
+
+/// A share of the time, as a container with a tight CPU limit gets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttle {
+    pub stopped: Duration,
+    pub running: Duration,
 }
 
 /// A running server; dropping it ends it.
@@ -105,7 +120,7 @@ impl Contestant {
 impl Setup {
     #[must_use]
     pub fn new(doors: Doors) -> Self {
-        Self { doors, read_buffer_bytes: None, mapping: None, flags: Vec::new() }
+        Self { doors, read_buffer_bytes: None, mapping: None, flags: Vec::new(), tcp: false }
     }
 
     #[must_use]
@@ -126,10 +141,16 @@ impl Setup {
         self
     }
 
+    #[must_use]
+    pub fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
     fn arguments(&self, ours: bool) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![
             format!("--statsd.listen-udp={STATSD}").into(),
-            "--statsd.listen-tcp=".into(),
+            format!("--statsd.listen-tcp={}", if self.tcp { STATSD_TCP } else { "" }).into(),
             format!("--web.listen-address={WEB}").into(),
             "--log.level=error".into(),
         ];
@@ -163,11 +184,15 @@ impl Server {
         let mut command = Command::new(&contestant.path);
         command.args(setup.arguments(contestant.ours));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+        // Whoever starts it may be kept on one CPU.
+        let cpus = network::all_cpus();
+        // SAFETY: prctl and sched_setaffinity are plain system calls; they read `cpus`, which the
+        // closure owns, and write no memory.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 // It must not outlive us, however we end.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus);
                 Ok(())
             });
         }
@@ -281,24 +306,36 @@ impl Server {
         anyhow::bail!("the server was not at rest within {} s", QUIET_WITHIN.as_secs())
     }
 
-    /// Waits until it has read `lines` lines, or reads no more; returns how many it has read.
+    /// Does `work` while the server runs for a part of the time only.
     ///
     /// # Errors
     ///
-    /// It does not answer.
-    pub fn lines_once_settled(&self, lines: f64) -> anyhow::Result<f64> {
-        let began = Instant::now();
-        let mut last = -1.0;
-        loop {
-            self.wait_until_quiet()?;
-            let read = self.figures()?.lines();
-            if read >= lines || read <= last || began.elapsed() > QUIET_WITHIN {
-                return Ok(read);
-            }
-            last = read;
-            // Longer than any queue is held back (the peer flushes five times a second).
-            std::thread::sleep(Duration::from_millis(250));
-        }
+    /// What `work` says.
+    pub fn throttled<T>(
+        &self,
+        throttle: Throttle,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let pid = libc::pid_t::try_from(self.child.id())?;
+        let signal = move |signal| {
+            // SAFETY: a signal to our own child, which we have not waited for, so the id is still its.
+            unsafe { libc::kill(pid, signal) };
+        };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                network::unpin();
+                while !done.load(Ordering::Relaxed) {
+                    signal(libc::SIGSTOP);
+                    std::thread::sleep(throttle.stopped);
+                    signal(libc::SIGCONT);
+                    std::thread::sleep(throttle.running);
+                }
+            });
+            let result = work();
+            done.store(true, Ordering::Relaxed);
+            result
+        })
     }
 }
 
