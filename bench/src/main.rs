@@ -117,6 +117,7 @@ fn list() {
         }
         println!("{:12} {:14} {}", scenario.name, marks.join(", "), scenario.about);
     }
+    println!("{:12} {:14} splitter, parser, mapper, registry and encoder, one by one", "micro", "");
 }
 
 fn measure(options: &Measure) -> anyhow::Result<ExitCode> {

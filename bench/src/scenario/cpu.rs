@@ -100,14 +100,14 @@ fn run(lab: &Lab, pair: Pair, contestant: &Contestant, setup: &Setup) -> anyhow:
     }
     let mut trial = Trial::start(pair, contestant, setup)?;
     trial.warm(offers.iter_mut())?;
-    let mut bare = bare.into_iter().map(|bare| each(bare.kernel, bare.datagrams));
+    let mut bare = bare.into_iter();
     let mut found = Vec::new();
     for (offer, workload) in offers.iter_mut().zip(Workload::ALL) {
         for pace in PACES {
             let probe = exactly(&mut trial, offer, pace, lab.duration)
                 .with_context(|| format!("{}, {} at {pace}", contestant.name, workload.name()))?;
-            let kernel = each(probe.sent.kernel, probe.sent.datagrams) - bare.next().unwrap_or(0.0);
-            found.push((Cost { server: probe.server_ns(), kernel: kernel.max(0.0) }, probe.sent.rate()));
+            let kernel = probe.kernel_ns(&bare.next().unwrap_or_default());
+            found.push((Cost { server: probe.server_ns(), kernel }, probe.sent.rate()));
         }
     }
     Ok(found)
@@ -130,12 +130,6 @@ fn exactly(
         rate = Some(BACK_OFF * probe.carried / probe.sent.elapsed.as_secs_f64());
     }
     anyhow::bail!("no rate was found in {ATTEMPTS} attempts at which nothing is lost")
-}
-
-fn each(time: Duration, count: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a count of datagrams")]
-    let count = count.max(1) as f64;
-    time.as_secs_f64() * 1e9 / count
 }
 
 fn findings(contestants: &[Contestant], costs: &[Vec<Vec<Cost>>], achieved: &[Vec<f64>]) -> Findings {

@@ -26,7 +26,15 @@ pub mod trial;
 pub mod workload;
 
 pub mod capacity;
+pub mod churn;
+pub mod cold;
+pub mod loopback;
 pub mod overload;
+pub mod passed;
+pub mod scaling;
+
+pub mod memory;
+pub mod scrape;
 
 pub mod cpu;
 pub mod startup;
@@ -61,7 +69,7 @@ pub const ALL: &[Scenario] = &[
         about: "nanoseconds of the kernel program, by number of lines and length of name",
         root: true,
         versus: false,
-        run: |lab| Ok(kernel_cost::measure(&lab.object()?, lab.runs)?.into()),
+        run: |lab| kernel_cost::measure(&lab.object()?, lab.runs),
     },
     Scenario {
         name: "userspace",
@@ -125,6 +133,55 @@ pub const ALL: &[Scenario] = &[
         root: true,
         versus: false,
         run: overload::measure,
+    },
+    Scenario {
+        name: "cold",
+        about: "CPU of a name never seen before",
+        root: true,
+        versus: true,
+        run: cold::measure,
+    },
+    Scenario {
+        name: "churn",
+        about: "a hot set that moves on through very many identities",
+        root: true,
+        versus: false,
+        run: churn::measure,
+    },
+    Scenario {
+        name: "scaling",
+        about: "one generator, then two: how the rate grows over cores and rings",
+        root: true,
+        versus: false,
+        run: scaling::measure,
+    },
+    Scenario {
+        name: "loopback",
+        about: "socket filter on loopback against a socket that only counts: CPU of the whole node",
+        root: true,
+        versus: true,
+        run: loopback::measure,
+    },
+    Scenario {
+        name: "passed",
+        about: "what our program adds to other people's frames",
+        root: true,
+        versus: false,
+        run: passed::measure,
+    },
+    Scenario {
+        name: "scrape",
+        about: "CPU, time and memory of scrapes by series; ingestion while scraped",
+        root: true,
+        versus: true,
+        run: scrape::measure,
+    },
+    Scenario {
+        name: "memory",
+        about: "resident memory of the server for a series, by type",
+        root: true,
+        versus: true,
+        run: memory::measure,
     },
     Scenario {
         name: "visible",

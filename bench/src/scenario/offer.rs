@@ -64,6 +64,14 @@ impl Sent {
     pub fn rate(&self) -> f64 {
         crate::generator::per_second(self.datagrams, self.elapsed)
     }
+
+    /// The kernel's time for one datagram.
+    #[must_use]
+    pub fn kernel_ns(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a count of datagrams")]
+        let datagrams = self.datagrams.max(1) as f64;
+        self.kernel.as_secs_f64() * 1e9 / datagrams
+    }
 }
 
 /// What lines add up to in an exposition, whatever a mapping file does to their names.

@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     offer::{Offer, Wire},
-    trial::Trial,
+    trial::{Meanwhile, Trial},
     workload::Workload,
 };
 
@@ -63,7 +63,7 @@ fn run(lab: &Lab, pair: Pair, ours: &Contestant, doors: Doors, how: &str) -> any
             lab.setup(doors).read_buffer(READ_BUFFER_BYTES).flag(format!("--ebpf.ring-bytes={RING_BYTES}"));
         let mut trial = Trial::start(pair, ours, &setup)?;
         trial.warm(std::iter::once(&mut offer))?;
-        trial.throttle = Some(THROTTLE);
+        trial.meanwhile = Meanwhile::Throttled(THROTTLE);
         let (limit, _) = trial.highest(&mut offer, lab.duration, lab.size(5, 8))?;
         limits.push(limit / MILLION);
         for (multiple, (offered, carried)) in MULTIPLES.iter().zip(&mut shares) {

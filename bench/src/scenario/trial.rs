@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::{
+    load::{self, Limits, Pace, Payloads, Target},
     network::Pair,
     raw_program::{Action, Attached, RawProgram},
-    server::{Contestant, Doors, Figures, Server, Setup, Throttle},
+    server::{Contestant, Doors, Figures, STATSD_TCP, Server, Setup, Throttle},
 };
 
 use super::{
@@ -24,14 +25,22 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// More than this one core does not send.
 const RATE_MAX: f64 = 20e6;
 
+/// What happens to a server while it is sent to.
+#[derive(Clone, Copy, Debug)]
+pub enum Meanwhile {
+    Nothing,
+    Throttled(Throttle),
+    /// Once a second.
+    Scraped,
+}
+
 /// A running server, and all that it was sent.
 pub struct Trial {
     pub server: Server,
     name: String,
     ours: bool,
     totals: Totals,
-    /// How little CPU the server gets while it is sent to.
-    pub throttle: Option<Throttle>,
+    pub meanwhile: Meanwhile,
     /// The pair carries frames only to an end that has a program; a door of ours is one.
     _pass: Option<Attached>,
 }
@@ -62,7 +71,7 @@ impl Trial {
             name: contestant.name.clone(),
             ours: contestant.ours,
             totals: Totals::default(),
-            throttle: None,
+            meanwhile: Meanwhile::Nothing,
             _pass: pass,
         })
     }
@@ -87,6 +96,34 @@ impl Trial {
         // Others may lose some even now, with a small receive buffer.
         self.totals = Totals::shown(&figures);
         Ok(())
+    }
+
+    /// Sends all payloads once over TCP, where the server sets the pace, and adds them to what it
+    /// must show.
+    ///
+    /// # Errors
+    ///
+    /// The server ends a connection, or does not show in the end what was sent.
+    pub fn fill(&mut self, payloads: &Payloads) -> anyhow::Result<()> {
+        let target = Target::Tcp(STATSD_TCP.parse()?);
+        load::send(&target, payloads, Pace::FlatOut, Limits::datagrams(payloads.len() as u64))?;
+        for payload in payloads.iter() {
+            self.totals.add(Totals::of(payload.bytes), 1.0);
+        }
+        self.server.wait_until_quiet()?;
+        std::thread::sleep(HELD_BACK);
+        self.server.wait_until_quiet()
+    }
+
+    /// Holds what the server shows against all that it was sent.
+    ///
+    /// # Errors
+    ///
+    /// It shows something else.
+    pub fn check(&self) -> anyhow::Result<Figures> {
+        let figures = self.settled()?;
+        self.totals.check(&figures).with_context(|| self.name.clone())?;
+        Ok(figures)
     }
 
     /// What the server shows once it shows all that was sent, or nothing new any more.
@@ -130,9 +167,10 @@ impl Trial {
         self.server.wait_until_quiet()?;
         let cpu = self.server.cpu()?;
         let mut send = || offer.send(rate, burst, duration, &mut self.totals);
-        let sent = match self.throttle {
-            Some(throttle) => self.server.throttled(throttle, send)?,
-            None => send()?,
+        let sent = match self.meanwhile {
+            Meanwhile::Nothing => send()?,
+            Meanwhile::Throttled(throttle) => self.server.throttled(throttle, send)?,
+            Meanwhile::Scraped => self.server.scraped(send)?,
         };
         self.server.wait_until_quiet()?;
         let spent = self.server.cpu()?.saturating_sub(cpu);
@@ -175,6 +213,23 @@ impl Trial {
             "{}: {sent} datagrams were sent, {accounted} are accounted for; the ledger is open",
             self.name
         );
+        Ok(probe)
+    }
+
+    /// [`Self::probe`] at a rate at which nothing may be lost.
+    ///
+    /// # Errors
+    ///
+    /// Something was.
+    pub fn lossless(
+        &mut self,
+        offer: &mut Offer<'_>,
+        rate: f64,
+        burst: u32,
+        duration: Duration,
+    ) -> anyhow::Result<Probe> {
+        let probe = self.probe(offer, Some(rate), burst, duration)?;
+        anyhow::ensure!(probe.lost == 0.0, "{}, at {rate}/s: {} were lost", self.name, probe.lost);
         Ok(probe)
     }
 
@@ -222,6 +277,13 @@ impl Trial {
 }
 
 impl Probe {
+    /// What the kernel spent on each datagram sent, less what it spends on the same frames thrown
+    /// away in front of the server.
+    #[must_use]
+    pub fn kernel_ns(&self, bare: &Sent) -> f64 {
+        (self.sent.kernel_ns() - bare.kernel_ns()).max(0.0)
+    }
+
     /// Time in the process for each line that was carried.
     #[must_use]
     pub fn server_ns(&self) -> f64 {

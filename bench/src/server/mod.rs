@@ -35,6 +35,8 @@ pub const STATSD_TCP: &str = "127.0.0.1:9125";
 const WEB: &str = "127.0.0.1:9102";
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+/// The shortest interval that Prometheus is commonly given.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// A server that does nothing for this long has done all that it was sent.
 const QUIET: Duration = Duration::from_millis(60);
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
@@ -54,7 +56,10 @@ pub struct Contestant {
 /// Which of our doors are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doors {
+    /// At the receiving end of the pair.
     Xdp,
+    /// At another interface.
+    XdpAt(&'static str),
     SocketFilter,
     /// The socket alone.
     None,
@@ -162,9 +167,11 @@ impl Setup {
             flag.push(file);
             arguments.push(flag);
         }
+        let xdp = |at| vec!["--ebpf=required".into(), format!("--xdp.interface={at}").into()];
         if ours {
             arguments.extend(match self.doors {
-                Doors::Xdp => vec!["--ebpf=required".into(), format!("--xdp.interface={RECEIVING}").into()],
+                Doors::Xdp => xdp(RECEIVING),
+                Doors::XdpAt(interface) => xdp(interface),
                 Doors::SocketFilter => vec!["--ebpf=required".into()],
                 Doors::None => vec!["--ebpf=off".into()],
             });
@@ -278,6 +285,33 @@ impl Server {
     /// No answer, or not 200.
     pub fn scrape(&self) -> anyhow::Result<Scrape> {
         http::get(WEB, "/metrics")
+    }
+
+    /// Does `work` while the server is scraped once a second, from the first moment on.
+    ///
+    /// # Errors
+    ///
+    /// What `work` says, or a scrape that fails.
+    pub fn scraped<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let scraper = scope.spawn(|| {
+                network::unpin();
+                let mut due = Instant::now();
+                while !done.load(Ordering::Relaxed) {
+                    if Instant::now() >= due {
+                        self.scrape()?;
+                        due += SCRAPE_INTERVAL;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                anyhow::Ok(())
+            });
+            let result = work();
+            done.store(true, Ordering::Relaxed);
+            scraper.join().unwrap_or_else(|_| anyhow::bail!("the scraper panicked"))?;
+            result
+        })
     }
 
     /// The same, read into figures.
