@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use rotameter_bench::{
     lab::Lab,
+    load::{self, cli::Load},
     machine::Machine,
     report::{Baseline, Report},
     scenario,
@@ -33,6 +34,9 @@ struct Cli {
 enum Command {
     /// Shows the scenarios.
     List,
+    /// Sends load, and measures nothing but the sender: to this machine or any server.
+    #[command(subcommand)]
+    Load(Box<Load>),
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +93,7 @@ struct Measure {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Some(Command::Load(load)) => load::cli::main(&load),
         Some(Command::List) => {
             list();
             Ok(ExitCode::SUCCESS)
@@ -112,6 +117,7 @@ fn list() {
         }
         println!("{:12} {:14} {}", scenario.name, marks.join(", "), scenario.about);
     }
+    println!("{:12} {:14} splitter, parser, mapper, registry and encoder, one by one", "micro", "");
 }
 
 fn measure(options: &Measure) -> anyhow::Result<ExitCode> {

@@ -13,6 +13,10 @@ pub const SENDING: &str = "rmsend";
 /// The end that receives: 10.77.0.1, MAC 02::1, as `frame()` addresses it.
 pub const RECEIVING: &str = "rmdoor";
 
+/// The receiving end of the second pair, and its address; the MAC is the same.
+pub const SECOND_RECEIVING: &str = "rmdoor2";
+pub const SECOND_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 78, 0, 1);
+
 /// The veth pair of the calling thread's namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
@@ -63,6 +67,24 @@ pub fn pin(cpu: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the calling thread run on every CPU again.
+pub fn unpin() {
+    let set = all_cpus();
+    // SAFETY: the set is initialised and has the size given; 0 means the calling thread.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+}
+
+/// Every CPU that a set can name; the kernel leaves out what is not there.
+pub(crate) fn all_cpus() -> libc::cpu_set_t {
+    // SAFETY: a `cpu_set_t` is a bit mask; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in 0..8 * size_of::<libc::cpu_set_t>() {
+        // SAFETY: the index is inside the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    set
+}
+
 /// Reads what the receiving end has counted.
 ///
 /// # Errors
@@ -89,24 +111,37 @@ fn unshare() -> io::Result<()> {
 
 fn pair() -> anyhow::Result<Pair> {
     ip(&["link", "set", "lo", "up"])?;
+    lay(SENDING, RECEIVING, "10.77.0.1/16")
+}
+
+/// Another pair in the calling thread's namespace: for a second generator, or something to compare with.
+///
+/// # Errors
+///
+/// It cannot be had.
+pub fn second_pair() -> anyhow::Result<Pair> {
+    lay("rmsend2", SECOND_RECEIVING, &format!("{SECOND_ADDRESS}/16"))
+}
+
+fn lay(sending: &str, receiving: &str, address: &str) -> anyhow::Result<Pair> {
     ip(&[
         "link",
         "add",
-        SENDING,
+        sending,
         "address",
         "02:00:00:00:00:02",
         "type",
         "veth",
         "peer",
         "name",
-        RECEIVING,
+        receiving,
         "address",
         "02:00:00:00:00:01",
     ])?;
-    ip(&["address", "add", "10.77.0.1/16", "dev", RECEIVING])?;
-    ip(&["link", "set", SENDING, "up"])?;
-    ip(&["link", "set", RECEIVING, "up"])?;
-    Ok(Pair { sending: index(SENDING)?, receiving: index(RECEIVING)? })
+    ip(&["address", "add", address, "dev", receiving])?;
+    ip(&["link", "set", sending, "up"])?;
+    ip(&["link", "set", receiving, "up"])?;
+    Ok(Pair { sending: index(sending)?, receiving: index(receiving)? })
 }
 
 /// iproute2, in the calling thread's namespace.

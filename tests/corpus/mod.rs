@@ -1,7 +1,7 @@
 //! Recorded Airflow traffic -> datagrams, in the order in which they were sent.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -34,6 +34,10 @@ struct Entry {
 }
 
 const SUFFIX: &str = ".jsonl.gz";
+/// A longer line cannot be a datagram: 64 KiB in base64 and the fields around it.
+const LINE_BYTES_MAX: u64 = 128 << 10;
+/// Bounds the memory that a wrong file takes.
+const DATAGRAMS_MAX: usize = 5_000_000;
 
 /// The folder that holds the recordings, for every crate of the workspace that takes this file in.
 pub fn folder() -> PathBuf {
@@ -57,12 +61,34 @@ pub fn names() -> anyhow::Result<Vec<String>> {
 ///
 /// If there is no such recording, or it is not what the format says.
 pub fn load(name: &str) -> anyhow::Result<Vec<Recorded>> {
-    let path = folder().join(format!("{name}{SUFFIX}"));
-    let file = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    read(&folder().join(format!("{name}{SUFFIX}")))
+}
+
+/// The datagrams of a recording anywhere, oldest first; a name that ends in `.gz` is unpacked.
+///
+/// # Errors
+///
+/// If it cannot be opened, is not what the format says, or is too long.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Recorded>> {
+    let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let bytes: Box<dyn Read> = if path.extension().is_some_and(|end| end == "gz") {
+        Box::new(GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut reader = BufReader::new(bytes);
     let mut datagrams: Vec<Recorded> = Vec::new();
-    for (number, line) in BufReader::new(GzDecoder::new(file)).lines().enumerate() {
-        let read = line.context("decompressing").and_then(|line| parse(&line));
-        datagrams.push(read.with_context(|| format!("{}, line {}", path.display(), number + 1))?);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let number = datagrams.len() + 1;
+        let read = reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut line).context("reading");
+        if read.with_context(|| format!("{}, line {number}", path.display()))? == 0 {
+            break;
+        }
+        ensure!(number <= DATAGRAMS_MAX, "{}: more than {DATAGRAMS_MAX} datagrams", path.display());
+        let parsed = parse(line.trim_end());
+        datagrams.push(parsed.with_context(|| format!("{}, line {number}", path.display()))?);
     }
     ensure!(datagrams.is_sorted_by_key(|datagram| datagram.at), "{} is out of order", path.display());
     Ok(datagrams)

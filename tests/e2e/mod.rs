@@ -11,6 +11,7 @@ mod world;
 
 mod budget;
 mod errors;
+mod fleet;
 mod interfaces;
 mod listeners;
 mod nasty;

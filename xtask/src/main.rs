@@ -42,7 +42,7 @@ enum Task {
     Lint,
     /// Fuzzes for a bounded time, starting from the recorded traffic
     Fuzz(fuzz::Options),
-    /// Builds, then runs the load generator with the arguments given
+    /// Builds, then measures what is named: `list` shows the scenarios, `micro` runs stage by stage
     Bench(bench::Options),
     /// Plays a capture to an address; the demo runs it inside its network namespace
     #[command(hide = true)]

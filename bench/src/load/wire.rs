@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN"]
+    #[ignore = "needs root: network namespaces, CAP_BPF"]
     fn frames_arrive_as_the_table_says() {
         use crate::{
             fleet::{Fleet, Preset},

@@ -9,11 +9,12 @@ use crate::{
     network::{self, Pair},
     raw_program::{Action, RawProgram},
     report::{Curve, Findings, Plot, Row, Scale},
-    server::{Contestant, Doors, Server, Setup},
+    server::{Contestant, Doors, Setup},
 };
 
 use super::{
-    offer::{Offer, Sent, Totals, Wire},
+    offer::{Offer, Totals, Wire},
+    trial::{Probe, Trial},
     workload::Workload,
 };
 
@@ -22,9 +23,6 @@ const NAME: &str = "cpu";
 const GENERATOR_CPU: usize = 0;
 /// The same for every program, large enough that no rate loses for want of it.
 const READ_BUFFER_BYTES: u64 = 64 << 20;
-/// Longer than an interval of promotion and the one before it.
-const WARM_UP: Duration = Duration::from_millis(2_300);
-const WARM_UP_RATE: f64 = 20_000.0;
 /// To find the highest rate without loss, and how much below what was carried the next one is.
 const ATTEMPTS: usize = 12;
 const BACK_OFF: f64 = 0.95;
@@ -88,7 +86,7 @@ fn run(lab: &Lab, pair: Pair, contestant: &Contestant, setup: &Setup) -> anyhow:
     let wire = Wire::new(pair)?;
     let mut offers = Vec::new();
     for workload in Workload::ALL {
-        offers.push(Offer::new(&wire, &workload.payloads()?)?);
+        offers.push(Offer::new(&wire, workload.payloads())?);
     }
     // First what the sending alone costs: the same frames, dropped where a door would take them.
     let mut bare = Vec::new();
@@ -100,75 +98,38 @@ fn run(lab: &Lab, pair: Pair, contestant: &Contestant, setup: &Setup) -> anyhow:
             }
         }
     }
-    let server = Server::start(contestant, setup)?;
-    let _pass = pass_unless_door(contestant, setup.doors, pair)?;
-    let mut totals = Totals::default();
-    for offer in &mut offers {
-        offer.send(Some(WARM_UP_RATE), 1, WARM_UP / 2, &mut totals)?;
-    }
-    server.lines_once_settled(totals.lines)?;
-    let mut bare = bare.into_iter().map(|bare| each(bare.kernel, bare.datagrams));
+    let mut trial = Trial::start(pair, contestant, setup)?;
+    trial.warm(offers.iter_mut())?;
+    let mut bare = bare.into_iter();
     let mut found = Vec::new();
     for (offer, workload) in offers.iter_mut().zip(Workload::ALL) {
         for pace in PACES {
-            let (sent, spent) = exactly(&server, offer, pace, lab.duration, &mut totals)
+            let probe = exactly(&mut trial, offer, pace, lab.duration)
                 .with_context(|| format!("{}, {} at {pace}", contestant.name, workload.name()))?;
-            let kernel = each(sent.kernel, sent.datagrams) - bare.next().unwrap_or(0.0);
-            let server = each(spent, sent.datagrams);
-            found.push((Cost { server, kernel: kernel.max(0.0) }, sent.rate()));
+            let kernel = probe.kernel_ns(&bare.next().unwrap_or_default());
+            found.push((Cost { server: probe.server_ns(), kernel }, probe.sent.rate()));
         }
     }
     Ok(found)
 }
 
-/// Sends at a pace and checks the count; flat out means the highest rate that loses nothing. Returns
-/// what was sent, and the CPU time that the server took for it.
+/// Sends at a pace, of which nothing may be lost; flat out means the highest rate that loses nothing.
 fn exactly(
-    server: &Server,
+    trial: &mut Trial,
     offer: &mut Offer<'_>,
     pace: Pace,
     duration: Duration,
-    totals: &mut Totals,
-) -> anyhow::Result<(Sent, Duration)> {
+) -> anyhow::Result<Probe> {
     let mut rate = pace.rate;
     for _ in 0..ATTEMPTS {
-        server.wait_until_quiet()?;
-        let (lines, before) = (totals.lines, server.cpu()?);
-        let sent = offer.send(rate, pace.burst, duration, totals)?;
-        server.wait_until_quiet()?;
-        let spent = server.cpu()?.saturating_sub(before);
-        server.lines_once_settled(totals.lines)?;
-        let figures = server.figures()?;
-        match totals.check(&figures) {
-            Ok(()) => return Ok((sent, spent)),
-            Err(error) if pace.rate.is_some() => return Err(error),
-            Err(_) => {}
+        let probe = trial.probe(offer, rate, pace.burst, duration)?;
+        if probe.lost == 0.0 {
+            return Ok(probe);
         }
-        anyhow::ensure!(figures.lines() <= totals.lines, "more lines are shown than were sent");
-        let carried = figures.lines() - lines;
-        rate = Some(BACK_OFF * carried / sent.elapsed.as_secs_f64());
-        *totals =
-            Totals { lines: figures.lines(), counters: figures.counters, observations: figures.observations };
+        anyhow::ensure!(pace.rate.is_none(), "{} of {} were lost", probe.lost, probe.sent.datagrams);
+        rate = Some(BACK_OFF * probe.carried / probe.sent.elapsed.as_secs_f64());
     }
-    anyhow::bail!("no rate was found in {ATTEMPTS} attempts at which the count is exact")
-}
-
-/// A program on the receiving end, which the pair needs to carry frames; a door of ours is one.
-fn pass_unless_door(
-    contestant: &Contestant,
-    doors: Doors,
-    pair: Pair,
-) -> anyhow::Result<Option<crate::raw_program::Attached>> {
-    if contestant.ours && doors == Doors::Xdp {
-        return Ok(None);
-    }
-    Ok(Some(RawProgram::load(Action::Pass)?.attach(pair.receiving)?))
-}
-
-fn each(time: Duration, count: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a count of datagrams")]
-    let count = count.max(1) as f64;
-    time.as_secs_f64() * 1e9 / count
+    anyhow::bail!("no rate was found in {ATTEMPTS} attempts at which nothing is lost")
 }
 
 fn findings(contestants: &[Contestant], costs: &[Vec<Vec<Cost>>], achieved: &[Vec<f64>]) -> Findings {

@@ -1,6 +1,6 @@
 //! Frames -> what the kernel program costs, under `BPF_PROG_TEST_RUN`.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashSet, net::Ipv4Addr};
 
 use anyhow::Context as _;
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -14,7 +14,7 @@ use rotameter::kernel::{
 use crate::{
     frame::frame,
     raw_program::{Action, RawProgram},
-    report::Row,
+    report::{Curve, Findings, Plot, Row, Scale},
 };
 
 /// Loads the object with the listen set of [`frame`], on the interface that test runs come from.
@@ -91,7 +91,9 @@ pub fn promote(object: &mut Object, line: &[u8], slot: u32) -> anyhow::Result<()
 
 /// One frame and what it is to cost.
 struct Case {
-    name: &'static str,
+    name: String,
+    /// Hot lines and the bytes of each, where the curve over them is drawn.
+    shape: Option<(u8, u16)>,
     frame: Vec<u8>,
     /// `enum xdp_action`.
     verdict: u32,
@@ -99,6 +101,8 @@ struct Case {
     limit_ns: Option<f64>,
 }
 
+/// The usual length of Airflow's lines without tags.
+const LINE_BYTES: u16 = 36;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 /// Frames of one run.
@@ -112,7 +116,7 @@ const REPEAT_RINGED: u32 = 10_000;
 /// # Errors
 ///
 /// What the kernel says; or a frame meets another end than it should.
-pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
+pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Findings> {
     // The daemon's defaults: a larger ring would not stay in the cache.
     let sizes = Sizes { slots: 8192, buckets: 8192, ring_bytes: 1 << 20 };
     let mut object = load(object, sizes)?;
@@ -144,43 +148,89 @@ pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
     let harness_ns = empty.median;
     let mut rows = vec![empty];
     for (case, costs) in cases.iter().zip(&costs_ns) {
-        let row = Row::new("kernel-cost", case.name, "ns", costs).net_of(harness_ns);
+        let row = Row::new("kernel-cost", &case.name, "ns", costs).net_of(harness_ns);
         rows.push(match case.limit_ns {
             Some(limit) => row.at_most(limit),
             None => row,
         });
     }
-    Ok(rows)
+    let plots = vec![
+        plot(&cases, &rows, "lines", |(lines, bytes)| (bytes == LINE_BYTES).then_some(f64::from(lines))),
+        plot(&cases, &rows, "bytes of one line", |(lines, bytes)| (lines == 1).then_some(f64::from(bytes))),
+    ];
+    Ok(Findings { rows, plots, notes: Vec::new() })
+}
+
+/// Net cost over lines or length; the first row is the empty program's.
+fn plot(cases: &[Case], rows: &[Row], over: &str, at: impl Fn((u8, u16)) -> Option<f64>) -> Plot {
+    let points = cases.iter().zip(&rows[1..]).filter_map(|(case, row)| Some((at(case.shape?)?, row.net?)));
+    let mut points: Vec<(f64, f64)> = points.collect();
+    points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    Plot {
+        file: format!("cost-by-{}", over.split(' ').next().unwrap_or(over)),
+        title: format!("Cost of a hot datagram, by {over}"),
+        x: (over.to_owned(), Scale::Linear),
+        y: ("ns, net".to_owned(), Scale::Linear),
+        curves: vec![Curve { name: "kernel program".to_owned(), points }],
+    }
 }
 
 /// The cases; what is hot in them is promoted.
 fn cases(object: &mut Object) -> anyhow::Result<Vec<Case>> {
     let one = b"airflow.ti.start.dag_1.task_1234:1|c".as_slice();
-    let long = format!("airflow.{}:1|c", "n".repeat(220));
-    let many: Vec<String> = (0..10).map(|n| format!("airflow.ti.finish.dag_{n}.success:1|c")).collect();
     promote(object, one, 0)?;
-    promote(object, long.as_bytes(), 1)?;
-    for (slot, line) in (2..).zip(&many) {
-        promote(object, line.as_bytes(), slot)?;
-    }
-    let hot = |name, payload: &[u8], limit_ns| Case {
-        name,
-        frame: frame().payload(payload),
-        verdict: XDP_DROP,
-        repeat: REPEAT,
-        limit_ns,
+    let (mut slot, mut promoted) = (1, HashSet::new());
+    let mut hot = |lines: u8, bytes: u16, limit_ns| -> anyhow::Result<Case> {
+        let lines_of = (0..lines).map(|n| line(usize::from(bytes), n)).collect::<Vec<String>>();
+        for line in &lines_of {
+            // Cases of one length share their first lines.
+            if promoted.insert(line.clone()) {
+                promote(object, line.as_bytes(), slot)?;
+                slot += 1;
+            }
+        }
+        Ok(Case {
+            name: format!("hot: lines {lines}, bytes of each {bytes}"),
+            shape: Some((lines, bytes)),
+            frame: frame().payload(lines_of.join("\n").as_bytes()),
+            verdict: XDP_DROP,
+            repeat: REPEAT,
+            limit_ns,
+        })
     };
-    let other = |name, frame| Case { name, frame, verdict: XDP_PASS, repeat: REPEAT, limit_ns: Some(15.0) };
-    let cold = b"airflow.dag.a.b.duration:12.345678|ms";
-    Ok(vec![
-        hot("one hot line, 36 bytes", one, Some(60.0)),
-        hot("one hot line, 232 bytes", long.as_bytes(), None),
-        hot("two hot lines", many[..2].join("\n").as_bytes(), None),
-        hot("five hot lines", many[..5].join("\n").as_bytes(), None),
-        hot("ten hot lines", many.join("\n").as_bytes(), Some(300.0)),
-        Case { repeat: REPEAT_RINGED, ..hot("one cold line into the ring", cold, Some(80.0)) },
-        other("not ours: another port", frame().destination_port(53).payload(one)),
-        other("not ours: TCP", frame().protocol(6).payload(one)),
-        other("not ours: ARP", frame().ethertype(0x0806).payload(one)),
-    ])
+    let mut cases = vec![
+        hot(1, LINE_BYTES, Some(60.0))?,
+        hot(2, LINE_BYTES, None)?,
+        hot(5, LINE_BYTES, None)?,
+        hot(10, LINE_BYTES, Some(300.0))?,
+        hot(20, LINE_BYTES, None)?,
+        hot(32, LINE_BYTES, None)?,
+        hot(1, 20, None)?,
+        hot(1, 64, None)?,
+        hot(1, 128, None)?,
+        hot(1, 232, None)?,
+    ];
+    cases.push(Case {
+        name: "one cold line into the ring".to_owned(),
+        shape: None,
+        frame: frame().payload(b"airflow.dag.a.b.duration:12.345678|ms"),
+        verdict: XDP_DROP,
+        repeat: REPEAT_RINGED,
+        limit_ns: Some(80.0),
+    });
+    for (name, frame) in [
+        ("not ours: another port", frame().destination_port(53).payload(one)),
+        ("not ours: TCP", frame().protocol(6).payload(one)),
+        ("not ours: ARP", frame().ethertype(0x0806).payload(one)),
+    ] {
+        let (name, shape) = (name.to_owned(), None);
+        cases.push(Case { name, shape, frame, verdict: XDP_PASS, repeat: REPEAT, limit_ns: Some(15.0) });
+    }
+    Ok(cases)
+}
+
+/// A counter's line of so many bytes, another one for each number.
+fn line(bytes: usize, number: u8) -> String {
+    let (begin, end) = (format!("airflow.{number:02}."), ":1|c");
+    format!("{begin}{}{end}", "n".repeat(bytes.saturating_sub(begin.len() + end.len())))
 }

@@ -114,7 +114,12 @@ fn pipeline(mapper: Mapper) -> Pipeline {
     Pipeline::new(PipelineOptions { mapper: Arc::new(mapper), ..PipelineOptions::default() }, None)
 }
 
-fn mapper(text: &str) -> anyhow::Result<Mapper> {
+/// The rules of a mapping file's text.
+///
+/// # Errors
+///
+/// It does not load.
+pub fn mapper(text: &str) -> anyhow::Result<Mapper> {
     let Loaded { mapper, .. } = Mapper::from_text(text.as_bytes(), "generated.yml", LoadOptions::default())
         .context("the generated mapping file")?;
     Ok(mapper)
@@ -140,7 +145,8 @@ fn ingest(pipeline: &Pipeline, payloads: &[Vec<u8>]) -> f64 {
 
 /// A file in the style of Airflow's charts: rules that take what the recordings hold, and more of
 /// their kind up to the numbers asked for.
-fn airflow_file(globs: usize, regexes: usize) -> String {
+#[must_use]
+pub fn airflow_file(globs: usize, regexes: usize) -> String {
     let real = [
         ("airflow.dagrun.dependency-check.*", "airflow_dagrun_dependency_check", "dag_id"),
         ("airflow.pool.open_slots.*", "airflow_pool_open_slots", "pool"),

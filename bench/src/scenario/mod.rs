@@ -22,9 +22,23 @@ pub mod idle;
 
 pub mod offer;
 pub mod packet_socket;
+pub mod trial;
 pub mod workload;
 
+pub mod capacity;
+pub mod churn;
+pub mod cold;
+pub mod loopback;
+pub mod overload;
+pub mod passed;
+pub mod scaling;
+
+pub mod memory;
+pub mod scrape;
+
 pub mod cpu;
+pub mod startup;
+pub mod visible;
 
 /// Something that can be measured.
 #[derive(Clone, Copy)]
@@ -55,7 +69,7 @@ pub const ALL: &[Scenario] = &[
         about: "nanoseconds of the kernel program, by number of lines and length of name",
         root: true,
         versus: false,
-        run: |lab| Ok(kernel_cost::measure(&lab.object()?, lab.runs)?.into()),
+        run: |lab| kernel_cost::measure(&lab.object()?, lab.runs),
     },
     Scenario {
         name: "userspace",
@@ -105,6 +119,83 @@ pub const ALL: &[Scenario] = &[
         root: true,
         versus: true,
         run: cpu::measure,
+    },
+    Scenario {
+        name: "capacity",
+        about: "the highest rate without loss: hot and mixed, by door, each with its own defaults",
+        root: true,
+        versus: true,
+        run: capacity::measure,
+    },
+    Scenario {
+        name: "overload",
+        about: "twice and ten times the limit: what is taken, and that every loss is counted",
+        root: true,
+        versus: false,
+        run: overload::measure,
+    },
+    Scenario {
+        name: "cold",
+        about: "CPU of a name never seen before",
+        root: true,
+        versus: true,
+        run: cold::measure,
+    },
+    Scenario {
+        name: "churn",
+        about: "a hot set that moves on through very many identities",
+        root: true,
+        versus: false,
+        run: churn::measure,
+    },
+    Scenario {
+        name: "scaling",
+        about: "one generator, then two: how the rate grows over cores and rings",
+        root: true,
+        versus: false,
+        run: scaling::measure,
+    },
+    Scenario {
+        name: "loopback",
+        about: "socket filter on loopback against a socket that only counts: CPU of the whole node",
+        root: true,
+        versus: true,
+        run: loopback::measure,
+    },
+    Scenario {
+        name: "passed",
+        about: "what our program adds to other people's frames",
+        root: true,
+        versus: false,
+        run: passed::measure,
+    },
+    Scenario {
+        name: "scrape",
+        about: "CPU, time and memory of scrapes by series; ingestion while scraped",
+        root: true,
+        versus: true,
+        run: scrape::measure,
+    },
+    Scenario {
+        name: "memory",
+        about: "resident memory of the server for a series, by type",
+        root: true,
+        versus: true,
+        run: memory::measure,
+    },
+    Scenario {
+        name: "visible",
+        about: "from a datagram to the scrape that shows it",
+        root: true,
+        versus: true,
+        run: visible::measure,
+    },
+    Scenario {
+        name: "startup",
+        about: "from the start of the process until it takes datagrams",
+        root: true,
+        versus: true,
+        run: startup::measure,
     },
 ];
 

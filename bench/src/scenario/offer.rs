@@ -1,16 +1,15 @@
 //! Payloads -> frames on the wire, what their sending cost, what must come of them.
 
 use std::{
+    cell::RefCell,
     hint::spin_loop,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-
 use crate::{
     frame::frame,
+    load::{self, Limits, LineType, Pace, Payloads},
     network::{Pair, Received, received},
-    raw_program::{Action, Attached, RawProgram},
     server::{CpuClock, Figures, Softirqs},
 };
 
@@ -18,31 +17,38 @@ use super::packet_socket::PacketSocket;
 
 /// Up to here frames are sent one by one.
 const PACKET_SOCKET_RATE_MAX: f64 = 100_000.0;
-/// Frames that the kernel hands over at once; a veth end queues 256.
-const BATCH: u32 = 64;
+/// The least that is sent at once above that: the set-up of a test run is then small beside it.
+const TEST_RUN_MIN: u64 = 64;
 
-/// The sending end, ready for live frames.
-#[derive(Debug)]
+/// The sending end, ready for whoever sends next.
 pub struct Wire {
-    transmit: RawProgram,
     packets: PacketSocket,
-    /// Gives the sending end receive queues, without which no frame goes out of it.
-    _sending: Attached,
     pair: Pair,
     softirqs: Softirqs,
+    /// Table and program of the offer that sent last; the sending end takes one at a time.
+    table: RefCell<Option<Table>>,
+    offers: RefCell<usize>,
+}
+
+struct Table {
+    offer: usize,
+    wire: load::Wire,
 }
 
 /// Payloads that are sent in turn.
-#[derive(Debug)]
 pub struct Offer<'a> {
     wire: &'a Wire,
+    id: usize,
+    payloads: Payloads,
     frames: Vec<Vec<u8>>,
-    lines: Vec<Line>,
-    next: usize,
+    /// What the first n payloads add up to.
+    sums: Vec<Totals>,
+    /// Payloads sent one by one.
+    next: u64,
 }
 
 /// What was sent in one go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Sent {
     pub datagrams: u64,
     pub elapsed: Duration,
@@ -58,17 +64,17 @@ impl Sent {
     pub fn rate(&self) -> f64 {
         crate::generator::per_second(self.datagrams, self.elapsed)
     }
+
+    /// The kernel's time for one datagram.
+    #[must_use]
+    pub fn kernel_ns(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a count of datagrams")]
+        let datagrams = self.datagrams.max(1) as f64;
+        self.kernel.as_secs_f64() * 1e9 / datagrams
+    }
 }
 
-/// What one payload adds to an exposition each time that it is sent.
-#[derive(Clone, Copy, Debug, Default)]
-struct Line {
-    counter: f64,
-    observations: f64,
-    lines: f64,
-}
-
-/// What all payloads that were sent must add up to.
+/// What lines add up to in an exposition, whatever a mapping file does to their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     pub counters: f64,
@@ -77,16 +83,23 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// What a server shows, taken for what was sent.
+    #[must_use]
+    pub fn shown(figures: &Figures) -> Self {
+        Self { counters: figures.counters, observations: figures.observations, lines: figures.lines() }
+    }
+
     /// Checks that a server shows what was sent, not more and not less.
     ///
     /// # Errors
     ///
     /// It shows something else.
     pub fn check(&self, figures: &Figures) -> anyhow::Result<()> {
+        let shown = Self::shown(figures);
         for (what, sent, shown) in [
-            ("lines", self.lines, figures.lines()),
-            ("the sum of all counters", self.counters, figures.counters),
-            ("observations", self.observations, figures.observations),
+            ("lines", self.lines, shown.lines),
+            ("the sum of all counters", self.counters, shown.counters),
+            ("observations", self.observations, shown.observations),
         ] {
             // Sums of whole numbers below 2^53 are exact.
             anyhow::ensure!(sent == shown, "{what}: {sent} sent, {shown} shown; the count is not exact");
@@ -94,10 +107,28 @@ impl Totals {
         Ok(())
     }
 
-    fn add(&mut self, line: Line, times: f64) {
-        self.counters += line.counter * times;
-        self.observations += line.observations * times;
-        self.lines += line.lines * times;
+    /// What one datagram adds.
+    pub(super) fn of(payload: &[u8]) -> Self {
+        let mut read = load::Totals::default();
+        read.add(payload);
+        let mut totals = Self::default();
+        for (identity, total) in read.iter() {
+            match identity.line_type {
+                LineType::Counter => totals.counters += total.sum,
+                LineType::Observer => totals.observations += total.observations,
+                LineType::Gauge => {}
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a few lines")]
+        let lines = read.lines() as f64;
+        Self { lines, ..totals }
+    }
+
+    /// Adds `times` what `other` is.
+    pub(super) fn add(&mut self, other: Self, times: f64) {
+        self.counters += other.counters * times;
+        self.observations += other.observations * times;
+        self.lines += other.lines * times;
     }
 }
 
@@ -106,15 +137,14 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the program.
+    /// A right is missing.
     pub fn new(pair: Pair) -> anyhow::Result<Self> {
-        let transmit = RawProgram::load(Action::Transmit)?;
         Ok(Self {
-            _sending: transmit.attach(pair.sending)?,
-            transmit,
             packets: PacketSocket::new(pair.sending)?,
             pair,
             softirqs: Softirqs::find()?,
+            table: RefCell::new(None),
+            offers: RefCell::new(0),
         })
     }
 }
@@ -125,20 +155,29 @@ impl<'a> Offer<'a> {
     ///
     /// # Errors
     ///
-    /// There is no payload, or one has values of which the total is not known.
-    pub fn new(wire: &'a Wire, payloads: &[Vec<u8>]) -> anyhow::Result<Self> {
+    /// There is no payload.
+    pub fn new(wire: &'a Wire, payloads: Payloads) -> anyhow::Result<Self> {
         anyhow::ensure!(!payloads.is_empty(), "a generator without payloads");
+        let mut sums = vec![Totals::default()];
+        let mut sum = Totals::default();
+        for payload in payloads.iter() {
+            sum.add(Totals::of(payload.bytes), 1.0);
+            sums.push(sum);
+        }
+        let mut offer = wire.offers.borrow_mut();
+        *offer += 1;
         Ok(Self {
             wire,
-            frames: payloads.iter().map(|payload| frame().payload(payload)).collect(),
-            lines: payloads.iter().map(|payload| line(payload)).collect::<anyhow::Result<_>>()?,
+            id: *offer,
+            frames: payloads.iter().map(|payload| frame().payload(payload.bytes)).collect(),
+            payloads,
+            sums,
             next: 0,
         })
     }
 
-    /// Sends bursts of `burst` frames for `duration`, at `rate` datagrams per second or as fast as it
-    /// goes, and adds what they amount to to `totals`. At a rate each frame has another payload; flat
-    /// out a burst has one.
+    /// Sends for `duration`, `burst` datagrams at a time, at `rate` datagrams per second or as fast as
+    /// it goes, and adds what they amount to to `totals`.
     ///
     /// # Errors
     ///
@@ -152,54 +191,114 @@ impl<'a> Offer<'a> {
     ) -> anyhow::Result<Sent> {
         let softirqs = self.wire.softirqs.read()?;
         let arrived = received()?;
-        let (mut datagrams, mut kernel) = (0_u64, Duration::ZERO);
+        let mut sent = match rate {
+            Some(rate) if rate <= PACKET_SOCKET_RATE_MAX => {
+                self.send_singly(rate, burst, duration, totals)?
+            }
+            _ => self.send_table(rate, u64::from(burst), duration, totals)?,
+        };
+        check_cable(arrived, received()?, sent.datagrams)?;
+        sent.kernel += self.wire.softirqs.read()?.saturating_sub(softirqs);
+        Ok(sent)
+    }
+
+    /// Sends the next `count` payloads one by one, as fast as it goes.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn send_next(&mut self, count: u32, totals: &mut Totals) -> anyhow::Result<Sent> {
+        let began = Instant::now();
+        let before = CpuClock::THREAD.read()?;
+        let first = self.next;
+        for _ in 0..count {
+            let place = self.place(self.next);
+            self.wire.packets.send(&self.frames[place])?;
+            self.next += 1;
+        }
+        self.count(first, self.next, totals);
+        let kernel = CpuClock::THREAD.read()?.saturating_sub(before);
+        Ok(Sent { datagrams: u64::from(count), elapsed: began.elapsed(), kernel })
+    }
+
+    fn send_singly(
+        &mut self,
+        rate: f64,
+        burst: u32,
+        duration: Duration,
+        totals: &mut Totals,
+    ) -> anyhow::Result<Sent> {
+        let mut sent = Sent::default();
+        let began = Instant::now();
+        while wait(began, sent.datagrams, rate) < duration {
+            sent.kernel += self.send_next(burst, totals)?.kernel;
+            sent.datagrams += u64::from(burst);
+        }
+        sent.elapsed = began.elapsed();
+        Ok(sent)
+    }
+
+    fn send_table(
+        &mut self,
+        rate: Option<f64>,
+        burst: u64,
+        duration: Duration,
+        totals: &mut Totals,
+    ) -> anyhow::Result<Sent> {
+        let mut table = self.wire.table.borrow_mut();
+        if table.as_ref().is_none_or(|table| table.offer != self.id) {
+            // The one before must be gone before the next one comes.
+            *table = None;
+            *table = Some(Table { offer: self.id, wire: load::Wire::new(self.wire.pair, &self.payloads)? });
+        }
+        let Some(Table { wire, .. }) = table.as_mut() else { anyhow::bail!("no table") };
+        let (first, burst) = (wire.frames(), burst.max(TEST_RUN_MIN));
+        let mut sent = Sent::default();
         let began = Instant::now();
         loop {
-            if let Some(rate) = rate {
-                // Spinning, not sleeping: a timer comes 50 µs late, which is a burst of its own.
-                #[expect(clippy::cast_precision_loss, reason = "a rate")]
-                let due = Duration::from_secs_f64(datagrams as f64 / rate);
-                while began.elapsed() < due {
-                    spin_loop();
-                }
-            }
-            if began.elapsed() >= duration {
+            let elapsed = rate.map_or_else(|| began.elapsed(), |rate| wait(began, sent.datagrams, rate));
+            if elapsed >= duration {
                 break;
             }
-            kernel += if rate.is_some_and(|rate| rate <= PACKET_SOCKET_RATE_MAX) {
-                self.send_singly(burst, totals)?
-            } else {
-                self.send_together(burst, totals)?
-            };
-            datagrams += u64::from(burst);
+            let before = CpuClock::THREAD.read()?;
+            let done = wire.send(&self.payloads, Pace::FlatOut, Limits::datagrams(burst))?;
+            sent.kernel += CpuClock::THREAD.read()?.saturating_sub(before);
+            sent.datagrams += done.datagrams;
+            anyhow::ensure!(!done.interrupted, "interrupted");
         }
+        sent.elapsed = began.elapsed();
+        let last = wire.frames();
+        drop(table);
+        self.count(first, last, totals);
+        Ok(sent)
+    }
+
+    fn place(&self, sent: u64) -> usize {
+        usize::try_from(sent % self.frames.len() as u64).unwrap_or(0)
+    }
+
+    /// Adds what the payloads from `first` to `last` amount to.
+    fn count(&self, first: u64, last: u64, totals: &mut Totals) {
+        let (rounds_before, rounds) = (first / self.frames.len() as u64, last / self.frames.len() as u64);
+        #[expect(clippy::cast_precision_loss, reason = "rounds of a table: far below 2^53")]
+        let rounds = (rounds - rounds_before) as f64;
+        totals.add(self.sums[self.frames.len()], rounds);
+        totals.add(self.sums[self.place(last)], 1.0);
+        totals.add(self.sums[self.place(first)], -1.0);
+    }
+}
+
+/// Waits until as many datagrams are due as were sent; returns the time since the beginning.
+fn wait(began: Instant, sent: u64, rate: f64) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "a count of datagrams")]
+    let due = Duration::from_secs_f64(sent as f64 / rate);
+    loop {
         let elapsed = began.elapsed();
-        check_cable(arrived, received()?, datagrams)?;
-        kernel += self.wire.softirqs.read()?.saturating_sub(softirqs);
-        Ok(Sent { datagrams, elapsed, kernel })
-    }
-
-    /// One burst by the packet socket; returns the CPU time that it took.
-    fn send_singly(&mut self, burst: u32, totals: &mut Totals) -> anyhow::Result<Duration> {
-        let before = CpuClock::THREAD.read()?;
-        for _ in 0..burst {
-            let place = self.next % self.frames.len();
-            self.next += 1;
-            self.wire.packets.send(&self.frames[place])?;
-            totals.add(self.lines[place], 1.0);
+        if elapsed >= due {
+            return elapsed;
         }
-        Ok(CpuClock::THREAD.read()?.saturating_sub(before))
-    }
-
-    /// One burst by a test run.
-    fn send_together(&mut self, burst: u32, totals: &mut Totals) -> anyhow::Result<Duration> {
-        let place = self.next % self.frames.len();
-        self.next += 1;
-        let before = CpuClock::THREAD.read()?;
-        self.wire.transmit.run_live(&self.frames[place], self.wire.pair.sending, burst, BATCH)?;
-        let spent = CpuClock::THREAD.read()?.saturating_sub(before);
-        totals.add(self.lines[place], f64::from(burst));
-        Ok(spent)
+        // Spinning, not sleeping: a timer comes 50 µs late, which is a burst of its own.
+        spin_loop();
     }
 }
 
@@ -210,26 +309,6 @@ fn check_cable(before: Received, after: Received, sent: u64) -> anyhow::Result<(
     Ok(())
 }
 
-/// Reads a payload as far as totals need it: counters without sample rate, timers, absolute gauges.
-fn line(payload: &[u8]) -> anyhow::Result<Line> {
-    let mut sums = Line::default();
-    let text = std::str::from_utf8(payload).context("a payload that is no UTF-8")?;
-    for line in text.lines() {
-        sums.lines += 1.0;
-        let (_, sample) = line.rsplit_once(':').with_context(|| format!("{line}: no value"))?;
-        let mut parts = sample.split('|');
-        let value = parts.next().and_then(|value| value.parse::<f64>().ok());
-        let value = value.with_context(|| format!("{line}: no number"))?;
-        match parts.next() {
-            Some("c") => sums.counter += value,
-            Some("ms" | "h" | "d") => sums.observations += 1.0,
-            Some("g") => {}
-            _ => anyhow::bail!("{line}: a type that no total is known for"),
-        }
-    }
-    Ok(sums)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,12 +316,11 @@ mod tests {
     #[test]
     fn totals_follow_the_types() {
         let mut totals = Totals::default();
-        totals.add(line(b"a:3|c\nb:1.5|ms\nc:7|g").expect("plain lines"), 10.0);
-        assert_eq!(totals, Totals { counters: 30.0, observations: 10.0, lines: 30.0 });
-        assert!(line(b"a:3|s").is_err());
+        totals.add(Totals::of(b"a:3|c\nb:1.5|ms\nc:7|g\nd:-1|c"), 10.0);
+        assert_eq!(totals, Totals { counters: 30.0, observations: 10.0, lines: 40.0 });
         let shown = Figures::read(
             "# TYPE a counter\na 30\n# TYPE b summary\nb_count 10\n# TYPE statsd_exporter_lines_total counter\n\
-             statsd_exporter_lines_total 30\n",
+             statsd_exporter_lines_total 40\n",
         );
         totals.check(&shown).expect("equal");
         totals.counters += 1.0;

@@ -44,7 +44,7 @@ pub(super) fn status(address: &str, path: &str) -> anyhow::Result<u16> {
 /// # Errors
 ///
 /// Nobody listens, the answer is no HTTP or not 200, or it is too long.
-pub(super) fn get(address: &str, path: &str) -> anyhow::Result<Scrape> {
+pub(crate) fn get(address: &str, path: &str) -> anyhow::Result<Scrape> {
     let began = Instant::now();
     let mut reader = ask(address, path)?;
     let mut line = String::new();

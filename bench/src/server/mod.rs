@@ -5,12 +5,16 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 
-use crate::{network::RECEIVING, report::Program};
+use crate::{
+    network::{self, RECEIVING},
+    report::Program,
+};
 
 mod cpu;
 pub use cpu::{CpuClock, Softirqs};
@@ -18,17 +22,21 @@ pub use cpu::{CpuClock, Softirqs};
 mod figures;
 pub use figures::Figures;
 
-mod http;
+pub(crate) mod http;
 pub use http::Scrape;
 
 /// Name of our own daemon in a report.
 pub const OURS: &str = "rotameter";
 /// Where servers take StatsD: the receiving end of the pair, and loopback.
 pub const STATSD: &str = "0.0.0.0:9125";
+/// The same over TCP, where a setup says so.
+pub const STATSD_TCP: &str = "127.0.0.1:9125";
 /// Where they show what they have.
 const WEB: &str = "127.0.0.1:9102";
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+/// The shortest interval that Prometheus is commonly given.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// A server that does nothing for this long has done all that it was sent.
 const QUIET: Duration = Duration::from_millis(60);
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
@@ -48,7 +56,10 @@ pub struct Contestant {
 /// Which of our doors are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doors {
+    /// At the receiving end of the pair.
     Xdp,
+    /// At another interface.
+    XdpAt(&'static str),
     SocketFilter,
     /// The socket alone.
     None,
@@ -63,6 +74,15 @@ pub struct Setup {
     pub mapping: Option<PathBuf>,
     /// Flags for ours only.
     pub flags: Vec<String>,
+    /// Takes lines over TCP as well, where nothing gets lost.
+    pub tcp: bool,
+}
+
+/// A share of the time, as a container with a tight CPU limit gets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttle {
+    pub stopped: Duration,
+    pub running: Duration,
 }
 
 /// A running server; dropping it ends it.
@@ -105,7 +125,7 @@ impl Contestant {
 impl Setup {
     #[must_use]
     pub fn new(doors: Doors) -> Self {
-        Self { doors, read_buffer_bytes: None, mapping: None, flags: Vec::new() }
+        Self { doors, read_buffer_bytes: None, mapping: None, flags: Vec::new(), tcp: false }
     }
 
     #[must_use]
@@ -126,10 +146,16 @@ impl Setup {
         self
     }
 
+    #[must_use]
+    pub fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
     fn arguments(&self, ours: bool) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![
             format!("--statsd.listen-udp={STATSD}").into(),
-            "--statsd.listen-tcp=".into(),
+            format!("--statsd.listen-tcp={}", if self.tcp { STATSD_TCP } else { "" }).into(),
             format!("--web.listen-address={WEB}").into(),
             "--log.level=error".into(),
         ];
@@ -141,9 +167,11 @@ impl Setup {
             flag.push(file);
             arguments.push(flag);
         }
+        let xdp = |at| vec!["--ebpf=required".into(), format!("--xdp.interface={at}").into()];
         if ours {
             arguments.extend(match self.doors {
-                Doors::Xdp => vec!["--ebpf=required".into(), format!("--xdp.interface={RECEIVING}").into()],
+                Doors::Xdp => xdp(RECEIVING),
+                Doors::XdpAt(interface) => xdp(interface),
                 Doors::SocketFilter => vec!["--ebpf=required".into()],
                 Doors::None => vec!["--ebpf=off".into()],
             });
@@ -163,11 +191,15 @@ impl Server {
         let mut command = Command::new(&contestant.path);
         command.args(setup.arguments(contestant.ours));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+        // Whoever starts it may be kept on one CPU.
+        let cpus = network::all_cpus();
+        // SAFETY: prctl and sched_setaffinity are plain system calls; they read `cpus`, which the
+        // closure owns, and write no memory.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 // It must not outlive us, however we end.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus);
                 Ok(())
             });
         }
@@ -255,6 +287,33 @@ impl Server {
         http::get(WEB, "/metrics")
     }
 
+    /// Does `work` while the server is scraped once a second, from the first moment on.
+    ///
+    /// # Errors
+    ///
+    /// What `work` says, or a scrape that fails.
+    pub fn scraped<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let scraper = scope.spawn(|| {
+                network::unpin();
+                let mut due = Instant::now();
+                while !done.load(Ordering::Relaxed) {
+                    if Instant::now() >= due {
+                        self.scrape()?;
+                        due += SCRAPE_INTERVAL;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                anyhow::Ok(())
+            });
+            let result = work();
+            done.store(true, Ordering::Relaxed);
+            scraper.join().unwrap_or_else(|_| anyhow::bail!("the scraper panicked"))?;
+            result
+        })
+    }
+
     /// The same, read into figures.
     ///
     /// # Errors
@@ -281,24 +340,36 @@ impl Server {
         anyhow::bail!("the server was not at rest within {} s", QUIET_WITHIN.as_secs())
     }
 
-    /// Waits until it has read `lines` lines, or reads no more; returns how many it has read.
+    /// Does `work` while the server runs for a part of the time only.
     ///
     /// # Errors
     ///
-    /// It does not answer.
-    pub fn lines_once_settled(&self, lines: f64) -> anyhow::Result<f64> {
-        let began = Instant::now();
-        let mut last = -1.0;
-        loop {
-            self.wait_until_quiet()?;
-            let read = self.figures()?.lines();
-            if read >= lines || read <= last || began.elapsed() > QUIET_WITHIN {
-                return Ok(read);
-            }
-            last = read;
-            // Longer than any queue is held back (the peer flushes five times a second).
-            std::thread::sleep(Duration::from_millis(250));
-        }
+    /// What `work` says.
+    pub fn throttled<T>(
+        &self,
+        throttle: Throttle,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let pid = libc::pid_t::try_from(self.child.id())?;
+        let signal = move |signal| {
+            // SAFETY: a signal to our own child, which we have not waited for, so the id is still its.
+            unsafe { libc::kill(pid, signal) };
+        };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                network::unpin();
+                while !done.load(Ordering::Relaxed) {
+                    signal(libc::SIGSTOP);
+                    std::thread::sleep(throttle.stopped);
+                    signal(libc::SIGCONT);
+                    std::thread::sleep(throttle.running);
+                }
+            });
+            let result = work();
+            done.store(true, Ordering::Relaxed);
+            result
+        })
     }
 }
 

@@ -1,0 +1,273 @@
+//! `bench load ...` -> a generator at work, then its account.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{
+    options::{FleetOptions, PaceOptions, RecordingOptions},
+    pace::{Limits, Pace},
+    payloads::Payloads,
+    sent::Sent,
+    socket::{self, Target},
+    stop,
+    totals::LineType,
+    wire,
+    within::Inside,
+};
+use crate::{network, server::http};
+
+/// Differences from the exposition that are shown.
+const DIFFERENCES_SHOWN: usize = 20;
+/// How long a server may take until it shows all; it is asked again and again.
+const SETTLE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Subcommand)]
+pub enum Load {
+    /// Sends a fleet's datagrams to any StatsD server, over UDP, TCP or a Unix socket. Needs no rights.
+    Socket {
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        fleet: FleetOptions,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Sends a fleet's datagrams as live frames over a veth pair in a network namespace of its own:
+    /// millions a second from one core. Needs root.
+    Wire {
+        #[command(flatten)]
+        fleet: FleetOptions,
+        #[command(flatten)]
+        how: How,
+        /// CPU of the generator, and of the receiving end.
+        #[arg(long, default_value_t = 0)]
+        cpu: usize,
+        /// A server to start in the namespace: it receives at 10.77.0.1:9125, on the interface rmdoor.
+        /// Without one the frames are dropped where they arrive.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Sends a recording, at its own speed or any other.
+    Replay {
+        #[command(flatten)]
+        recording: RecordingOptions,
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Shows what a fleet sends, without sending it: totals, or with --lines the lines themselves.
+    Show {
+        #[command(flatten)]
+        fleet: FleetOptions,
+        /// Print each datagram's time, sender and payload.
+        #[arg(long)]
+        lines: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct To {
+    /// udp:ADDRESS:PORT, tcp:ADDRESS:PORT, unixgram:PATH or unix:PATH.
+    #[arg(long, default_value = "udp:127.0.0.1:9125")]
+    to: Target,
+    /// Sockets, so source ports or connections, that the senders share.
+    #[arg(long, default_value_t = socket::SOURCES)]
+    sources: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct How {
+    #[command(flatten)]
+    pace: PaceOptions,
+    /// Afterwards, compare the server's exposition with what was sent: ADDRESS:PORT of its /metrics.
+    /// The server has to be fresh, and without a mapping file.
+    #[arg(long, value_name = "ADDRESS")]
+    check: Option<String>,
+    /// Print the account as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Account<'a> {
+    generator: &'a str,
+    #[serde(flatten)]
+    sent: &'a Sent,
+    rate: f64,
+    /// Different datagrams of the table.
+    table: usize,
+    /// Frames that came to the other end of the wire.
+    received: Option<u64>,
+    /// Series compared with the exposition, and those that differ.
+    checked: Option<usize>,
+    differences: Option<Vec<String>>,
+}
+
+/// Runs a generator.
+///
+/// # Errors
+///
+/// What the generator says; flags that make no sense.
+pub fn main(load: &Load) -> anyhow::Result<ExitCode> {
+    stop::catch();
+    match load {
+        Load::Socket { to, fleet, how } => {
+            let payloads = fleet.payloads()?;
+            let limits = how.pace.limits(None)?;
+            let sent = by_socket(to, &payloads, how.pace.pace(), limits)?;
+            how.report("socket", &payloads, &sent, sent.datagrams, None)
+        }
+        Load::Replay { recording, to, how } => {
+            let payloads = recording.payloads()?;
+            let most = (payloads.len() as u64).saturating_mul(recording.times);
+            let limits = how.pace.limits(Some(most))?;
+            let sent = by_socket(to, &payloads, how.pace.pace(), limits)?;
+            how.report("replay", &payloads, &sent, sent.datagrams, None)
+        }
+        Load::Wire { fleet, how, cpu, command } => {
+            let payloads = fleet.payloads()?;
+            let limits = how.pace.limits(None)?;
+            network::within(|pair| {
+                let mut inside = Inside::begin(pair, command, *cpu)?;
+                let mut wire = wire::Wire::new(pair, &payloads)?;
+                let bar = bar(limits);
+                let before = network::received()?.frames;
+                let mut watch = |sent| show(&bar, limits, sent);
+                let sent = wire.send_watched(&payloads, how.pace.pace(), limits, &mut watch)?;
+                bar.finish_and_clear();
+                let received = network::received()?.frames.saturating_sub(before);
+                let code = how.report("wire", &payloads, &sent, wire.frames(), Some(received));
+                inside.end();
+                code
+            })
+        }
+        Load::Show { fleet, lines } => {
+            show_fleet(fleet, *lines)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn by_socket(to: &To, payloads: &Payloads, pace: Pace, limits: Limits) -> anyhow::Result<Sent> {
+    let bar = bar(limits);
+    let mut watch = |sent| show(&bar, limits, sent);
+    let sent = socket::send_watched(&to.to, to.sources, payloads, pace, limits, &mut watch)?;
+    bar.finish_and_clear();
+    Ok(sent)
+}
+
+/// On standard error, and only if that is a terminal.
+fn bar(limits: Limits) -> ProgressBar {
+    let (length, template) = match limits {
+        Limits { datagrams: Some(count), .. } => (count, "{bar:40} {pos} of {len} datagrams, {per_sec}"),
+        Limits { duration: Some(duration), .. } => {
+            (u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "{bar:40} {msg}, {elapsed} ")
+        }
+        Limits { .. } => (u64::MAX, "{msg}"),
+    };
+    let bar = ProgressBar::new(length);
+    // The templates are ours; one that did not parse would leave the default.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, limits: Limits, sent: u64) -> bool {
+    if limits.datagrams.is_some() {
+        bar.set_position(sent);
+    } else {
+        bar.set_position(u64::try_from(bar.elapsed().as_millis()).unwrap_or(u64::MAX));
+        bar.set_message(format!("{sent} datagrams"));
+    }
+    true
+}
+
+impl How {
+    fn report(
+        &self,
+        generator: &str,
+        payloads: &Payloads,
+        sent: &Sent,
+        in_all: u64,
+        received: Option<u64>,
+    ) -> anyhow::Result<ExitCode> {
+        let found = self.check.as_deref().map(|address| {
+            // Without an answer the account is worth printing all the same.
+            check(address, payloads, in_all).unwrap_or_else(|error| (0, vec![format!("{error:#}")]))
+        });
+        let (checked, differences) =
+            found.map_or((None, None), |(checked, found)| (Some(checked), Some(found)));
+        let failed = differences.as_ref().is_some_and(|differences| !differences.is_empty());
+        let table = payloads.len();
+        if self.json {
+            let rate = sent.rate();
+            let account = Account { generator, sent, rate, table, received, checked, differences };
+            println!("{}", serde_json::to_string_pretty(&account)?);
+        } else {
+            print!("{sent}");
+            println!("table       {table} different datagrams");
+            if let Some(received) = received {
+                println!("received    {received} frames at the other end");
+            }
+            if let (Some(checked), Some(differences)) = (checked, differences) {
+                println!("checked     {checked} series, {} differ", differences.len());
+                for difference in differences.iter().take(DIFFERENCES_SHOWN) {
+                    println!("            {difference}");
+                }
+            }
+        }
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Compares until all is there, or the time is up: what was sent may still be on its way.
+fn check(address: &str, payloads: &Payloads, sent: u64) -> anyhow::Result<(usize, Vec<String>)> {
+    let totals = payloads.totals(sent);
+    let checked = totals.exposition().len();
+    let began = std::time::Instant::now();
+    loop {
+        let scrape =
+            http::get(address, "/metrics").with_context(|| format!("asking http://{address}/metrics"))?;
+        let differences = totals.differences(&scrape.text(), usize::MAX);
+        if differences.is_empty() || began.elapsed() > SETTLE {
+            return Ok((checked, differences));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn show_fleet(fleet: &FleetOptions, lines: bool) -> anyhow::Result<()> {
+    let payloads = fleet.payloads()?;
+    if lines {
+        for payload in payloads.iter() {
+            let (at, sender) = (payload.at.as_secs_f64(), payload.sender);
+            println!("{at:.6} {}:{} {}", sender.host, sender.port, payload.bytes.escape_ascii());
+            if stop::requested() {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let count = payloads.len() as u64;
+    let totals = payloads.totals(count);
+    let seconds = payloads.span().as_secs_f64();
+    println!("datagrams   {count}");
+    println!("lines       {}", totals.lines());
+    println!("bytes       {}", payloads.bytes(count));
+    println!("seconds     {seconds:.3} of the fleet's time");
+    println!("rate        {:.0} datagrams/s", crate::generator::per_second(count, payloads.span()));
+    println!("identities  {}", totals.len());
+    for (name, line_type) in
+        [("counters", LineType::Counter), ("gauges", LineType::Gauge), ("timers", LineType::Observer)]
+    {
+        println!("{name:11} {} lines", totals.lines_of(line_type));
+    }
+    Ok(())
+}
