@@ -118,7 +118,8 @@ fn each_flag_stands_with_its_default() {
         let flag = argument.split('"').next().expect("a flag has a name");
         let Some((_, default)) = argument.split_once("default_value = \"") else { continue };
         let default = default.split('"').next().expect("a default is quoted");
-        let row = format!("| `--{flag}` | `{default}` | ");
+        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+        let row = format!("| `--{flag}` | {default} | ");
         assert!(OPERATING_PAGE.contains(&row), "docs/operating.md lacks the row {row}");
         defaults += 1;
     }

@@ -21,4 +21,5 @@ mod prometheus;
 mod relay;
 mod reload;
 mod replay;
+mod sender_gauges;
 mod web;

@@ -652,6 +652,10 @@ impl Pages for Daemon {
         serde_json::Value::Array(rows).to_string()
     }
 
+    fn cardinality_json(&self) -> String {
+        self.pipeline.cardinality().to_json()
+    }
+
     fn live_json(&self, history: bool) -> String {
         let mut report = self.live.report(&self.promoted_rates(), history);
         report.version = version::VERSION.to_owned();

@@ -3,6 +3,7 @@
 //! One lock, taken once per batch and never per line, orders everything that changes series: rings,
 //! sockets, streams and slot growth. A scrape takes it for a slice of series at a time.
 
+mod cardinality;
 mod core;
 mod growth;
 mod resolve;
@@ -15,7 +16,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 
-pub use self::core::Core;
+pub use self::{cardinality::Cardinality, core::Core};
 use crate::{
     clock::{Timestamp, WallClock},
     datagram::Datagram,

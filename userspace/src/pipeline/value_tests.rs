@@ -289,3 +289,21 @@ ti{dag_id=\"ok\",task_id=\"task1\"} 50
     assert!(scene.shown().contains("ti{dag_id=\"big\",task_id=\"__overflow__\"} 198\n"), "{}", scene.shown());
     assert!(scene.shown().contains("ti{dag_id=\"big\",task_id=\"task2\"} 2\n"));
 }
+
+#[test]
+fn the_page_on_cardinality_counts_families_label_values_and_offenders() {
+    let scene = Scene::new(BUDGET);
+    for task in 0..3000 {
+        scene.take(&format!("ti.big{}.t{task}:1|c\nplain{}:1|g", task % 1500, task % 3), "");
+    }
+    scene.take("ti.big0.more:1|c", "");
+    let page: serde_json::Value = serde_json::from_str(&scene.pipeline.cardinality().to_json()).unwrap();
+    // Two tasks of each DAG, and one overflow series.
+    assert_eq!(page["series"], 3004);
+    assert_eq!(page["families"][0], serde_json::json!({"name": "ti", "type": "counter", "series": 3001}));
+    let dags = &page["labels"]["dag_id"];
+    assert_eq!((&dags["series"], &dags["distinct_values"]), (&3001.into(), &1500.0.into()));
+    assert_eq!(dags["top"][0], serde_json::json!({"value": "big0", "series": 3}));
+    assert_eq!(page["offenders"][0]["value"], "big0");
+    assert_eq!(page["offenders"][0]["series"], 2);
+}

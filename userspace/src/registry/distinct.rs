@@ -7,7 +7,7 @@ const REGISTERS: usize = 256;
 
 /// A count of different things in 256 bytes, with a standard error of 6.5 %.
 #[derive(Debug)]
-pub(super) struct Distinct {
+pub struct Distinct {
     /// Each the most zeros that a hash of its share began with, plus one.
     registers: [u8; REGISTERS],
 }
@@ -19,7 +19,7 @@ impl Default for Distinct {
 }
 
 impl Distinct {
-    pub(super) fn add(&mut self, hash: u64) {
+    pub fn add(&mut self, hash: u64) {
         let hash = mixed(hash);
         let [lowest, ..] = hash.to_le_bytes();
         // The eight bits that name the register are gone, so at most 56 zeros can follow.
@@ -29,7 +29,8 @@ impl Distinct {
         *register = rank.max(*register);
     }
 
-    pub(super) fn estimate(&self) -> f64 {
+    #[must_use]
+    pub fn estimate(&self) -> f64 {
         const COUNT: f64 = REGISTERS as f64;
         /// The correction for 256 registers.
         const ALPHA: f64 = 0.7213 / (1.0 + 1.079 / COUNT);

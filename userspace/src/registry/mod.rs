@@ -22,6 +22,7 @@ mod recycle;
 mod refusal;
 mod sender_gauge;
 mod series;
+mod sizes;
 mod stats;
 mod summary;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 use hashbrown::{HashSet, HashTable};
 
 pub use budget::OVERFLOW_VALUE;
+pub use distinct::Distinct;
 pub use family::FamilyKind;
 pub use gauge::SetOutcome;
 pub use histogram::HistogramOptions;

@@ -14,8 +14,8 @@ use crate::clock::Timestamp;
 /// Names one family, and no other one when its name was forgotten. A greater id came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FamilyId {
-    serial: u64,
-    index: u32,
+    pub(super) serial: u64,
+    pub(super) index: u32,
 }
 
 /// Head of a family.
@@ -82,6 +82,17 @@ impl SeriesMark {
         self.key.clear();
         self.vector = 0;
     }
+
+    /// How a series stands to the one that was seen last.
+    pub(super) fn order(&self, series: &Series) -> std::cmp::Ordering {
+        series.key.as_ref().cmp(&self.key).then(series.vector.cmp(&self.vector))
+    }
+
+    pub(super) fn move_to(&mut self, series: &Series) {
+        self.key.clear();
+        self.key.extend_from_slice(&series.key);
+        self.vector = series.vector;
+    }
 }
 
 impl Registry {
@@ -136,10 +147,7 @@ impl Registry {
         let help = self.helps.get(family.help as usize).map_or("", |help| help);
         let head = FamilyView { name: &family.name, help, kind: family.kind };
         let ids = {
-            let after = |id: u32| {
-                let series = &all[id as usize];
-                series.key.as_ref().cmp(&mark.key).then(series.vector.cmp(&mark.vector))
-            };
+            let after = |id: u32| mark.order(&all[id as usize]);
             family.series.after(&after).take(series_max)
         };
         let (mut visited, mut last) = (0, None);
@@ -193,9 +201,7 @@ impl Registry {
             }
         }
         if let Some(series) = last.and_then(|id| all.get(id as usize)) {
-            mark.key.clear();
-            mark.key.extend_from_slice(&series.key);
-            mark.vector = series.vector;
+            mark.move_to(series);
         }
         visited
     }

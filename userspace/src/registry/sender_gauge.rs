@@ -82,11 +82,18 @@ pub(super) struct SenderGauge {
     expiry_nanos: u64,
     /// By sender.
     shares: Vec<Share>,
+    /// Who changed it last: what is read from a socket in one go has one receive time.
+    newest: (Timestamp, Sender),
 }
 
 impl SenderGauge {
     pub(super) fn new(options: SenderGaugeOptions) -> Self {
-        let mut gauge = Self { combine: options.combine, expiry_nanos: 0, shares: Vec::new() };
+        let mut gauge = Self {
+            combine: options.combine,
+            expiry_nanos: 0,
+            shares: Vec::new(),
+            newest: Default::default(),
+        };
         gauge.follow(options);
         gauge
     }
@@ -114,7 +121,10 @@ impl SenderGauge {
     fn value(&self) -> f64 {
         let values = self.shares.iter().map(|share| share.value);
         let value = match self.combine {
-            Combine::Last => self.shares.iter().max_by_key(|share| share.received).map(|share| share.value),
+            Combine::Last => {
+                let newness = |share: &&Share| (share.received, share.sender == self.newest.1);
+                self.shares.iter().max_by_key(newness).map(|share| share.value)
+            }
             Combine::Sum => Some(values.sum()),
             Combine::Max => values.reduce(f64::max),
             Combine::Min => values.reduce(f64::min),
@@ -202,6 +212,9 @@ impl Registry {
                 SetOutcome::Applied
             }
         };
+        if received >= gauge.newest.0 {
+            gauge.newest = (received, sender);
+        }
         self.deadlines.touch(series.deadline, now);
         Ok(outcome)
     }

@@ -122,6 +122,18 @@ fn an_older_datagram_of_the_same_sender_does_not_count() {
 }
 
 #[test]
+fn of_values_with_one_receive_time_the_later_one_is_the_newest() {
+    let mut fixture = Fixture::new(8, 8);
+    let id = fixture.resolve("g", Some((Combine::Last, 60)), 0);
+    for sender in [3, 1, 2, 1, 3, 2] {
+        fixture.set(id, sender, f64::from(sender), 10);
+        assert_eq!(fixture.value("g", 10), f64::from(sender));
+    }
+    fixture.set(id, 1, 7.0, 9);
+    assert_eq!(fixture.value("g", 10), 2.0);
+}
+
+#[test]
 fn senders_beyond_the_bounds_are_refused_until_others_are_silent() {
     let mut fixture = Fixture::new(2, 3);
     let g = fixture.resolve("g", Some((Combine::Sum, 60)), 0);

@@ -24,6 +24,7 @@ pub(super) fn page(
     let links = [
         (telemetry_path, "the exposition, for Prometheus to scrape"),
         (super::PROMOTED, "identities that the kernel counts at present, with their rates, as JSON"),
+        (super::CARDINALITY, "where the series are: families, label values, offenders, as JSON"),
         (super::HEALTHY, "answers 200 while the daemon runs"),
         (super::READY, "answers 200 once it receives"),
     ];

@@ -42,6 +42,8 @@ const READY: &str = "/-/ready";
 const RELOAD: &str = "/-/reload";
 const QUIT: &str = "/-/quit";
 const PROMOTED: &str = "/promoted";
+/// A telemetry path of the same name hides it.
+const CARDINALITY: &str = "/cardinality";
 /// A telemetry path of the same name hides it, and the next one.
 const LIVE: &str = "/live";
 /// Every page but the exposition and the landing page that a telemetry path must not hide.
@@ -64,6 +66,8 @@ pub trait Pages: Send + Sync + 'static {
     fn exposition(&self, format: Format, sink: &mut dyn Sink);
     /// The promoted identities with their rates, as JSON. May block.
     fn promoted_json(&self) -> String;
+    /// Where the series are, as JSON. Looks at each of them; may block.
+    fn cardinality_json(&self) -> String;
     /// What goes on now, as JSON, with the last minutes if asked for. May block.
     fn live_json(&self, history: bool) -> String;
     /// The rows of the start-up table: feature, state, why. May block.
@@ -159,6 +163,7 @@ impl Site {
             RELOAD if self.lifecycle => self.reload(request.method()).await,
             QUIT if self.lifecycle => self.quit(request.method()),
             PROMOTED => self.promoted().await,
+            CARDINALITY => self.written(JSON, "counting the series", |pages| pages.cardinality_json()).await,
             LIVE => self.live(request.uri().query().unwrap_or_default()).await,
             // There is no landing page then: `/` is the exposition, and so is the rest.
             _ if self.telemetry_path == "/" => self.scrape(request).await,

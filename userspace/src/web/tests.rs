@@ -50,6 +50,10 @@ impl Pages for Stub {
         "[]".to_owned()
     }
 
+    fn cardinality_json(&self) -> String {
+        "{}".to_owned()
+    }
+
     fn live_json(&self, history: bool) -> String {
         format!("{{\"history\":{history}}}")
     }
@@ -139,6 +143,8 @@ async fn each_path_has_its_page() {
     check(&stub, "/metrics", "HEAD /metrics", 200, "").await;
     check(&stub, "/metrics", "GET /", 200, "<td>udp</td>").await;
     check(&stub, "/metrics", "GET /promoted", 200, "[]").await;
+    check(&stub, "/metrics", "GET /cardinality", 200, "{}").await;
+    check(&stub, "/cardinality", "GET /cardinality", 200, "a 1\n").await;
     check(&stub, "/metrics", "GET /live", 200, "{\"history\":false}").await;
     check(&stub, "/metrics", "GET /live?history", 200, "{\"history\":true}").await;
     check(&stub, "/live", "GET /live", 200, "a 1\n").await;
