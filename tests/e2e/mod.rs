@@ -20,4 +20,5 @@ mod prometheus;
 mod relay;
 mod reload;
 mod replay;
+mod status;
 mod web;
