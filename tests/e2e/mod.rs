@@ -22,4 +22,5 @@ mod relay;
 mod reload;
 mod replay;
 mod sender_gauges;
+mod status;
 mod web;

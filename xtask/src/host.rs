@@ -108,6 +108,10 @@ impl Distribution {
         debian && find_in_path("apt-get").is_some() && find_in_path("dpkg-deb").is_some()
     }
 
+    pub(crate) fn is_debian(&self) -> bool {
+        self.field("ID") == "debian"
+    }
+
     /// Whether its own package lists hold Debian 12's packages, its 6.1 kernel among them.
     pub(crate) fn is_debian_12(&self) -> bool {
         self.field("ID") == "debian" && self.field("VERSION_ID") == "12"

@@ -76,6 +76,7 @@ pub(crate) fn environment(release: bool) -> Vec<(&'static str, PathBuf)> {
         ("ROTAMETER_VM_BUSYBOX", tools::busybox()),
         ("ROTAMETER_QEMU", tools::qemu()),
         ("ROTAMETER_PROMTOOL", host::find_program("promtool")),
+        ("ROTAMETER_BROWSER", tools::browser()),
         ("ROTAMETER_PROMETHEUS", host::find_program("prometheus")),
     ];
     known.into_iter().filter_map(|(name, path)| Some((name, path?))).collect()

@@ -23,6 +23,8 @@ pub(super) fn page(
     );
     let links = [
         (telemetry_path, "the exposition, for Prometheus to scrape"),
+        (super::STATUS, "what goes on now, with charts"),
+        (super::LIVE, "the same as JSON"),
         (super::PROMOTED, "identities that the kernel counts at present, with their rates, as JSON"),
         (super::CARDINALITY, "where the series are: families, label values, offenders, as JSON"),
         (super::HEALTHY, "answers 200 while the daemon runs"),
@@ -53,7 +55,7 @@ pub(super) fn page(
 }
 
 /// A count with its digits in threes: `1,234,567`.
-fn grouped(value: f64) -> String {
+pub(super) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
     for (at, digit) in digits.chars().enumerate() {
@@ -66,7 +68,7 @@ fn grouped(value: f64) -> String {
 }
 
 /// `text` with the characters that mean something in HTML written as entities.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -13,6 +13,7 @@ mod quality;
 mod rate_limit;
 mod server;
 mod settings;
+mod status;
 mod stream;
 
 use std::sync::Arc;
@@ -20,7 +21,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
+    VARY,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
@@ -46,6 +50,7 @@ const PROMOTED: &str = "/promoted";
 const CARDINALITY: &str = "/cardinality";
 /// A telemetry path of the same name hides it, and the next one.
 const LIVE: &str = "/live";
+const STATUS: &str = "/status";
 /// Every page but the exposition and the landing page that a telemetry path must not hide.
 pub(crate) const PAGES: [&str; 5] = [HEALTHY, READY, RELOAD, QUIT, PROMOTED];
 
@@ -164,6 +169,7 @@ impl Site {
             QUIT if self.lifecycle => self.quit(request.method()),
             PROMOTED => self.promoted().await,
             CARDINALITY => self.written(JSON, "counting the series", |pages| pages.cardinality_json()).await,
+            STATUS => self.status().await,
             LIVE => self.live(request.uri().query().unwrap_or_default()).await,
             // There is no landing page then: `/` is the exposition, and so is the rest.
             _ if self.telemetry_path == "/" => self.scrape(request).await,
@@ -252,6 +258,19 @@ impl Site {
 
     async fn promoted(&self) -> Page {
         self.written(JSON, "listing the promoted identities", |pages| pages.promoted_json()).await
+    }
+
+    async fn status(&self) -> Page {
+        let path = self.telemetry_path.clone();
+        let mut page = self
+            .written(HTML, "writing the status page", move |pages| {
+                status::page(&path, &pages.status(), &pages.figures())
+            })
+            .await;
+        if let Ok(policy) = HeaderValue::try_from(status::POLICY.as_str()) {
+            page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        page
     }
 
     async fn live(&self, query: &str) -> Page {

@@ -147,6 +147,7 @@ async fn each_path_has_its_page() {
     check(&stub, "/cardinality", "GET /cardinality", 200, "a 1\n").await;
     check(&stub, "/metrics", "GET /live", 200, "{\"history\":false}").await;
     check(&stub, "/metrics", "GET /live?history", 200, "{\"history\":true}").await;
+    check(&stub, "/metrics", "GET /status", 200, "<td>udp</td>").await;
     check(&stub, "/live", "GET /live", 200, "a 1\n").await;
     check(&stub, "/metrics", "GET /-/healthy", 200, "Statsd Exporter is Healthy.\n").await;
     check(&stub, "/metrics", "GET /-/ready", 200, "Statsd Exporter is Ready.\n").await;

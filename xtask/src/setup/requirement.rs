@@ -94,6 +94,15 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         install: tools::install_prometheus,
     },
     Requirement {
+        name: "headless Chromium",
+        why: "a test looks at the status page as people do",
+        purposes: &[Test],
+        check: tools::check_browser,
+        how: "apt-get install chromium-headless-shell, 90 MB; on Debian only",
+        by_hand: "put chromium-headless-shell, chromium or google-chrome into PATH",
+        install: tools::install_browser,
+    },
+    Requirement {
         name: "qemu",
         why: "boots the older kernel, to load the object there; no KVM is needed",
         purposes: &[Test],

@@ -11,6 +11,7 @@ use super::requirement::Status;
 use super::{Host, apt};
 use crate::{command, host, paths};
 
+const NO_BROWSER: &str = "only Debian has a package of it that we can use; by hand it does elsewhere, too";
 const NOT_ON_THIS_ARCHITECTURE: &str =
     "the virtual machine runs our own x86_64 binaries; this is another processor";
 
@@ -33,6 +34,23 @@ pub(super) fn install_prometheus(host: &Host) -> Result<()> {
     apt::unpack(host, "prometheus", &paths::tools().join("prometheus"), &["./usr/bin/*"])?;
     apt::link_into_bin("prometheus/usr/bin/prometheus")?;
     apt::link_into_bin("prometheus/usr/bin/promtool")
+}
+
+/// Any of the programs that draw a page without a screen.
+pub(crate) fn browser() -> Option<PathBuf> {
+    ["chromium-headless-shell", "chromium", "google-chrome"].into_iter().find_map(host::find_program)
+}
+
+pub(super) fn check_browser(host: &Host) -> Status {
+    match browser() {
+        None if !host.distribution.is_debian() => Status::NotHere(NO_BROWSER),
+        browser => found(browser),
+    }
+}
+
+/// From Debian's own lists: what Ubuntu calls chromium is a snap, which sees no folder of ours.
+pub(super) fn install_browser(host: &Host) -> Result<()> {
+    apt::install(host, &["chromium-headless-shell"])
 }
 
 /// Starts the unpacked qemu with the libraries and the firmware beside it.
