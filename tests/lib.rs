@@ -6,6 +6,8 @@ pub mod reference;
 #[cfg(test)]
 mod accounting;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod dropin;

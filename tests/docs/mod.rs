@@ -41,6 +41,28 @@ const PAGES: [(&str, &str, &str); 10] = [
     ("docs/self-metrics.md", "docs", SELF_METRICS_PAGE),
 ];
 
+/// Those and every other page under `docs/` and `deploy/`: file, folder, text.
+fn pages() -> Vec<(String, String, String)> {
+    let owned =
+        |(file, folder, page): (&str, &str, &str)| (file.to_owned(), folder.to_owned(), page.to_owned());
+    let mut pages: Vec<_> = PAGES.into_iter().map(owned).collect();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders = vec!["docs".to_owned(), "deploy".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder)).expect("the folder is there") {
+            let entry = entry.expect("a readable folder");
+            let file = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                folders.push(file);
+            } else if file.ends_with(".md") && pages.iter().all(|(known, _, _)| *known != file) {
+                let page = fs::read_to_string(entry.path()).expect("a page is text");
+                pages.push((file, folder.clone(), page));
+            }
+        }
+    }
+    pages
+}
+
 /// What every family of ours begins with.
 const NAME_SPACES: [&str; 4] = ["rotameter_", "statsd_", "process_", "promhttp_"];
 
@@ -90,7 +112,7 @@ fn each_verdict_has_a_row() {
 #[test]
 fn the_other_pages_name_no_family_that_is_not_there() {
     let code: BTreeSet<&str> = SELF_METRICS.into_iter().flat_map(families_in_code).collect();
-    for (file, _, page) in PAGES {
+    for (file, _, page) in pages() {
         let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words.filter(|word| word.starts_with("rotameter_") && !word.ends_with('_')) {
             assert!(code.contains(word), "{file} names {word}");
@@ -147,11 +169,11 @@ fn the_readme_has_the_two_commands() {
 #[test]
 fn links_lead_somewhere() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for (file, folder, page) in PAGES {
+    for (file, folder, page) in pages() {
         let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://")) {
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));
-            let path = root.join(folder).join(path);
+            let path = root.join(&folder).join(path);
             let text =
                 if target.starts_with('#') { Some(page.to_owned()) } else { fs::read_to_string(&path).ok() };
             assert!(target.starts_with('#') || path.exists(), "{file} links to {target}");

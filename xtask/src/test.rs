@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, cargo};
-use crate::setup::{self, Purpose, tools};
+use crate::setup::{self, Purpose, deploy_tools, tools};
 use crate::{build, host, lint, paths};
 
 /// Name of the module that boots virtual machines: these tests need tools but no rights.
@@ -16,6 +16,9 @@ const VM_TESTS: &str = "vm::";
 
 /// Tests that are ignored without us because they need the daemon's binary, but no rights either.
 const DROP_IN_TESTS: &str = "dropin::doors_shut";
+
+/// And these need what renders and validates the samples.
+const DEPLOY_TESTS: &str = "deploy::";
 
 /// Most reasons for ignored tests that we print; the count is complete in any case.
 const IGNORED_LINES_MAX: usize = 40;
@@ -44,13 +47,16 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     if rights {
         workspace.arg("--include-ignored");
         if options.fast {
-            workspace.args(["--skip", VM_TESTS]);
+            workspace.args(["--skip", VM_TESTS, "--skip", DEPLOY_TESTS]);
         }
     }
     total.add(&run_tests(&mut workspace)?);
     if !rights {
         let mut unprivileged = test_command(&["--package", "rotameter-tests"], &options.args);
         unprivileged.args(["--ignored", DROP_IN_TESTS]);
+        if !options.fast {
+            unprivileged.arg(DEPLOY_TESTS);
+        }
         if !options.fast {
             unprivileged.arg(VM_TESTS);
         }
@@ -78,6 +84,9 @@ pub(crate) fn environment(release: bool) -> Vec<(&'static str, PathBuf)> {
         ("ROTAMETER_PROMTOOL", host::find_program("promtool")),
         ("ROTAMETER_BROWSER", tools::browser()),
         ("ROTAMETER_PROMETHEUS", host::find_program("prometheus")),
+        ("ROTAMETER_HELM", deploy_tools::helm()),
+        ("ROTAMETER_KUBECTL", deploy_tools::kubectl()),
+        ("ROTAMETER_PYTHONPATH", deploy_tools::python_path()),
     ];
     known.into_iter().filter_map(|(name, path)| Some((name, path?))).collect()
 }
@@ -169,7 +178,7 @@ fn run_tests(command: &mut Command) -> Result<Summary> {
 
 fn say_what_was_left_out(total: &Summary, rights: bool, fast: bool) {
     if fast {
-        println!("left out by --fast: lints, and all tests that boot a virtual machine");
+        println!("left out by --fast: lints, and all tests that boot a virtual machine or render samples");
     }
     if rights || total.ignored == 0 {
         return;

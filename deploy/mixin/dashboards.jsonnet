@@ -1,0 +1,2 @@
+// Every dashboard of the mixin, by file name: what deploy/grafana holds, rendered.
+(import 'mixin.libsonnet').grafanaDashboards
