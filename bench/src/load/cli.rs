@@ -134,7 +134,7 @@ pub fn main(load: &Load) -> anyhow::Result<ExitCode> {
             let payloads = fleet.payloads()?;
             let limits = how.pace.limits(None)?;
             network::within(|pair| {
-                let mut inside = Inside::begin(pair, command, *cpu)?;
+                let mut inside = Inside::begin(pair, command, *cpu, how.check.as_deref())?;
                 let mut wire = wire::Wire::new(pair, &payloads)?;
                 let bar = bar(limits);
                 let before = network::received()?.frames;

@@ -15,11 +15,14 @@ use super::stop;
 use crate::{
     network::{self, Pair},
     raw_program::{Action, Attached, RawProgram},
+    server::http,
 };
 
 /// Where the frames go.
 const PORT: u16 = 9125;
 const READY_WITHIN: Duration = Duration::from_secs(15);
+/// For an XDP program to be loaded and attached.
+const UNKNOWN_READY_AFTER: Duration = Duration::from_millis(1500);
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The receiving end, with a server or with a program that drops.
@@ -33,7 +36,13 @@ pub(super) struct Inside {
 impl Inside {
     /// Starts `command`, if there is one, in the calling thread's namespace, and puts the thread on
     /// `cpu`; the server may use any.
-    pub(super) fn begin(pair: Pair, command: &[OsString], cpu: usize) -> anyhow::Result<Self> {
+    /// It is ready when it answers at `web`; without an address, a while after it has its UDP port.
+    pub(super) fn begin(
+        pair: Pair,
+        command: &[OsString],
+        cpu: usize,
+        web: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let Some((program, arguments)) = command.split_first() else {
             network::pin(cpu)?;
             let attached = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
@@ -55,23 +64,25 @@ impl Inside {
         }
         let child = command.spawn().with_context(|| format!("starting {name}"))?;
         let mut inside = Self { child: Some(child), _attached: None };
-        inside.wait_until_ready(&name)?;
+        inside.wait_until_ready(&name, web)?;
         network::pin(cpu)?;
         // The server's own program, if it has one there, does as well.
         inside._attached = RawProgram::load(Action::Pass)?.attach(pair.receiving).ok();
         Ok(inside)
     }
 
-    fn wait_until_ready(&mut self, name: &str) -> anyhow::Result<()> {
+    fn wait_until_ready(&mut self, name: &str, web: Option<&str>) -> anyhow::Result<()> {
         let began = Instant::now();
         while began.elapsed() < READY_WITHIN {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 anyhow::bail!("{name} ended at once, with {status}");
             }
             anyhow::ensure!(!stop::requested(), "a signal came before {name} was ready");
-            if listening()? {
-                // It opens its socket before the rest of it is ready.
-                thread::sleep(Duration::from_millis(300));
+            if listening() && web.is_none_or(|web| http::status(web, "/-/ready").is_ok()) {
+                if web.is_none() {
+                    // It opens its socket before the rest of it is ready.
+                    thread::sleep(UNKNOWN_READY_AFTER);
+                }
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(10));
@@ -106,15 +117,15 @@ impl Drop for Inside {
 }
 
 /// Whether anybody in this namespace has the UDP port.
-fn listening() -> anyhow::Result<bool> {
+fn listening() -> bool {
     let wanted = format!(":{PORT:04X}");
     for table in ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"] {
         // Without IPv6 there is no second table.
         let Ok(text) = fs::read_to_string(table) else { continue };
         let local = text.lines().filter_map(|line| line.split_whitespace().nth(1));
         if local.into_iter().any(|address| address.ends_with(&wanted)) {
-            return Ok(true);
+            return true;
         }
     }
-    Ok(false)
+    false
 }

@@ -33,7 +33,7 @@ impl Scrape {
 /// # Errors
 ///
 /// Nobody listens, or the answer is no HTTP.
-pub(super) fn status(address: &str, path: &str) -> anyhow::Result<u16> {
+pub(crate) fn status(address: &str, path: &str) -> anyhow::Result<u16> {
     let mut head = String::new();
     ask(address, path)?.read_line(&mut head)?;
     parse_status(&head)
