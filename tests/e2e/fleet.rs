@@ -33,7 +33,7 @@ fn check(version: Version, dialect: Dialect, doors: Doors, by_wire: bool) {
         anyhow::ensure!(sent.datagrams == DATAGRAMS, "{sent}");
         let totals = payloads.totals(sent.datagrams);
         anyhow::ensure!(totals.lines() == sent.lines && totals.malformed() == 0);
-        server.lines_once_settled(sent.lines as f64)?;
+        server.wait_until_quiet()?;
         Ok(totals.differences(&server.scrape()?.text(), 10))
     });
     let differences = differences.expect("the fleet is sent");
