@@ -181,8 +181,8 @@ impl Sockets {
     ///
     /// What setsockopt(2) says.
     pub fn report_processes(&self) -> io::Result<()> {
-        let unix = self.datagrams.iter().filter(|socket| socket.transport() == Transport::Unixgram);
-        unix.map(|socket| socket.report_processes()).collect()
+        let mut unix = self.datagrams.iter().filter(|socket| socket.transport() == Transport::Unixgram);
+        unix.try_for_each(|socket| socket.report_processes())
     }
 
     /// Starts a reader for each datagram socket.
