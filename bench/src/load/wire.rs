@@ -40,7 +40,7 @@ pub struct Wire {
     _sending: Attached,
     cursor: ArrayMap,
     _frames: ArrayMap,
-    /// What a run starts with: as long as the longest frame, for the program only cuts.
+    /// What a run starts with: a frame as long as the longest, for the program only cuts.
     blank: Vec<u8>,
     frames: u64,
 }
@@ -87,13 +87,15 @@ impl Wire {
         }
         let mut cursor = ArrayMap::create(16, 1).context("making a BPF map for the generator")?;
         cursor.entry_mut(0)[4..8].copy_from_slice(&u32::try_from(payloads.len())?.to_ne_bytes());
+        let mut blank = build(base, payloads.get(0));
+        blank.resize(longest, 0);
         let transmit = RawProgram::from_instructions(&program(
             u32::try_from(frames.descriptor())?,
             u32::try_from(cursor.descriptor())?,
             u32::try_from(longest)?,
+            u32::from_ne_bytes(blank[8..12].try_into()?),
         ))?;
         let sending = transmit.attach(pair.sending)?;
-        let blank = vec![0; longest];
         Ok(Self { transmit, pair, _sending: sending, cursor, _frames: frames, blank, frames: 0 })
     }
 
@@ -164,8 +166,11 @@ fn source(sender: Sender) -> (Ipv4Addr, u16) {
 
 /// Takes the next frame of the table and sends it back out of the interface.
 ///
+/// `own` is the end of our source MAC: what comes in on the interface by itself, as neighbour discovery
+/// does, has another, and must not take an entry.
+///
 /// The cursor holds: the next entry, how many there are (`u32` each), and the frames written (`u64`).
-fn program(frames: u32, cursor: u32, longest: u32) -> Vec<Instruction> {
+fn program(frames: u32, cursor: u32, longest: u32, own: u32) -> Vec<Instruction> {
     const LOOK_UP: u32 = 1;
     const ADJUST_TAIL: u32 = 65;
     const STORE_BYTES: u32 = 190;
@@ -176,55 +181,62 @@ fn program(frames: u32, cursor: u32, longest: u32) -> Vec<Instruction> {
     let registers = |destination: u8, source: u8| destination | source << 4;
     let i = Instruction::new;
     let mut code = vec![
-        i(0xbf, registers(6, 1), 0, 0),      //  0 r6 = the frame's context
-        i(0x62, registers(10, 0), -4, 0),    //  1 key = 0
-        i(0x18, registers(1, 1), 0, cursor), //  2 r1 = cursor map
-        i(0, 0, 0, 0),                       //  3
-        i(0xbf, registers(2, 10), 0, 0),     //  4
-        i(0x07, registers(2, 0), 0, (-4_i32).cast_unsigned()), //  5 r2 = &key
-        i(0x85, 0, 0, LOOK_UP),              //  6
-        i(0x15, registers(0, 0), 34, 0),     //  7 none: give up
-        i(0xbf, registers(7, 0), 0, 0),      //  8 r7 = cursor
-        i(0x61, registers(8, 7), 0, 0),      //  9 r8 = next
-        i(0xbf, registers(1, 8), 0, 0),      // 10
-        i(0x07, registers(1, 0), 0, 1),      // 11 r1 = the one after
-        i(0x61, registers(2, 7), 4, 0),      // 12 r2 = how many
-        i(0xad, registers(1, 2), 1, 0),      // 13
-        i(0xb7, registers(1, 0), 0, 0),      // 14 round the circle
-        i(0x63, registers(7, 1), 0, 0),      // 15
-        i(0x63, registers(10, 8), -4, 0),    // 16 key = next
-        i(0x18, registers(1, 1), 0, frames), // 17 r1 = table of frames
-        i(0, 0, 0, 0),                       // 18
-        i(0xbf, registers(2, 10), 0, 0),     // 19
-        i(0x07, registers(2, 0), 0, (-4_i32).cast_unsigned()), // 20
-        i(0x85, 0, 0, LOOK_UP),              // 21
-        i(0x15, registers(0, 0), 19, 0),     // 22 none: give up
-        i(0xbf, registers(8, 0), 0, 0),      // 23 r8 = entry
-        i(0x61, registers(9, 8), 0, 0),      // 24 r9 = its frame's bytes
-        i(0x25, registers(9, 0), 16, longest), // 25 for the verifier: no more than
-        i(0xa5, registers(9, 0), 15, 14),    // 26 and no less than
-        i(0xbf, registers(1, 6), 0, 0),      // 27
-        i(0xbf, registers(2, 9), 0, 0),      // 28
-        i(0x17, registers(2, 0), 0, longest), // 29 cut the rest off
-        i(0x85, 0, 0, ADJUST_TAIL),          // 30
-        i(0x55, registers(0, 0), 10, 0),     // 31
-        i(0xbf, registers(1, 6), 0, 0),      // 32
-        i(0xb7, registers(2, 0), 0, 0),      // 33
-        i(0xbf, registers(3, 8), 0, 0),      // 34
-        i(0x07, registers(3, 0), 0, frame_at), // 35
-        i(0xbf, registers(4, 9), 0, 0),      // 36
-        i(0x85, 0, 0, STORE_BYTES),          // 37
-        i(0x55, registers(0, 0), 3, 0),      // 38
+        i(0xbf, registers(6, 1), 0, 0), // r6 = the frame's context
+        i(0x61, registers(2, 6), 0, 0), // r2 = where the frame begins
+        i(0x61, registers(3, 6), 4, 0), // r3 = where it ends
+        i(0xbf, registers(4, 2), 0, 0),
+        i(0x07, registers(4, 0), 0, 14),
+        i(0x2d, registers(4, 3), 43, 0), // shorter than an Ethernet header: give up
+        i(0x61, registers(4, 2), 8, 0),  // r4 = the end of its source MAC
+        i(0x56, registers(4, 0), 41, own), // not from us: give up
+        i(0x62, registers(10, 0), -4, 0), // key = 0
+        i(0x18, registers(1, 1), 0, cursor), // r1 = cursor map
+        i(0, 0, 0, 0),
+        i(0xbf, registers(2, 10), 0, 0),
+        i(0x07, registers(2, 0), 0, (-4_i32).cast_unsigned()), // r2 = &key
+        i(0x85, 0, 0, LOOK_UP),
+        i(0x15, registers(0, 0), 34, 0), // none: give up
+        i(0xbf, registers(7, 0), 0, 0),  // r7 = cursor
+        i(0x61, registers(8, 7), 0, 0),  // r8 = next
+        i(0xbf, registers(1, 8), 0, 0),
+        i(0x07, registers(1, 0), 0, 1), // r1 = the one after
+        i(0x61, registers(2, 7), 4, 0), // r2 = how many
+        i(0xad, registers(1, 2), 1, 0),
+        i(0xb7, registers(1, 0), 0, 0), // round the circle
+        i(0x63, registers(7, 1), 0, 0),
+        i(0x63, registers(10, 8), -4, 0),    // key = next
+        i(0x18, registers(1, 1), 0, frames), // r1 = table of frames
+        i(0, 0, 0, 0),
+        i(0xbf, registers(2, 10), 0, 0),
+        i(0x07, registers(2, 0), 0, (-4_i32).cast_unsigned()),
+        i(0x85, 0, 0, LOOK_UP),
+        i(0x15, registers(0, 0), 19, 0),       // none: give up
+        i(0xbf, registers(8, 0), 0, 0),        // r8 = entry
+        i(0x61, registers(9, 8), 0, 0),        // r9 = its frame's bytes
+        i(0x25, registers(9, 0), 16, longest), // for the verifier: no more than
+        i(0xa5, registers(9, 0), 15, 14),      // and no less than
+        i(0xbf, registers(1, 6), 0, 0),
+        i(0xbf, registers(2, 9), 0, 0),
+        i(0x17, registers(2, 0), 0, longest), // cut the rest off
+        i(0x85, 0, 0, ADJUST_TAIL),
+        i(0x55, registers(0, 0), 10, 0),
+        i(0xbf, registers(1, 6), 0, 0),
+        i(0xb7, registers(2, 0), 0, 0),
+        i(0xbf, registers(3, 8), 0, 0),
+        i(0x07, registers(3, 0), 0, frame_at),
+        i(0xbf, registers(4, 9), 0, 0),
+        i(0x85, 0, 0, STORE_BYTES),
+        i(0x55, registers(0, 0), 3, 0),
     ];
     code.extend([
-        i(0x79, registers(1, 7), 8, 0),        // 39
-        i(0x07, registers(1, 0), 0, 1),        // 40
-        i(0x05, 0, 2, 0),                      // 41 over the next two
-        i(0xb7, registers(0, 0), 0, DROP),     // 42 give up
-        i(0x95, 0, 0, 0),                      // 43
-        i(0x7b, registers(7, 1), 8, 0),        // 44 one more written
-        i(0xb7, registers(0, 0), 0, TRANSMIT), // 45
-        i(0x95, 0, 0, 0),                      // 46
+        i(0x79, registers(1, 7), 8, 0),
+        i(0x07, registers(1, 0), 0, 1),
+        i(0x05, 0, 2, 0),                  // over the next two
+        i(0xb7, registers(0, 0), 0, DROP), // give up
+        i(0x95, 0, 0, 0),
+        i(0x7b, registers(7, 1), 8, 0), // one more written
+        i(0xb7, registers(0, 0), 0, TRANSMIT),
+        i(0x95, 0, 0, 0),
     ]);
     code
 }
@@ -242,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_jump_of_the_program_lands_on_an_instruction() {
-        let code = program(3, 4, 100);
+        let code = program(3, 4, 100, 5);
         let last = i64::try_from(code.len()).expect("a short program") - 1;
         for (place, instruction) in code.iter().enumerate() {
             let place = i64::try_from(place).expect("a short program");
