@@ -262,7 +262,9 @@ fn show_fleet(fleet: &FleetOptions, lines: bool) -> anyhow::Result<()> {
     println!("lines       {}", totals.lines());
     println!("bytes       {}", payloads.bytes(count));
     println!("seconds     {seconds:.3} of the fleet's time");
-    println!("rate        {:.0} datagrams/s", crate::generator::per_second(count, payloads.span()));
+    if !payloads.span().is_zero() {
+        println!("rate        {:.0} datagrams/s", crate::generator::per_second(count, payloads.span()));
+    }
     println!("identities  {}", totals.len());
     for (name, line_type) in
         [("counters", LineType::Counter), ("gauges", LineType::Gauge), ("timers", LineType::Observer)]

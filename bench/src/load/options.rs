@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use super::{
     pace::{Limits, Pace},
     payloads::Payloads,
-    replay,
+    replay, stop,
 };
 use crate::fleet::{Dialect, Executor, Fleet, Preset, Settings, Version};
 
@@ -90,7 +90,10 @@ impl FleetOptions {
             return Ok(Payloads::of(lines.iter().map(String::as_bytes)));
         }
         anyhow::ensure!(self.table > 0, "--table=0: nothing to send");
-        Ok(Payloads::collect(Fleet::new(self.settings(), self.seed), self.table))
+        let fleet = Fleet::new(self.settings(), self.seed).take_while(|_| !stop::requested());
+        let payloads = Payloads::collect(fleet, self.table);
+        anyhow::ensure!(!stop::requested(), "a signal came before anything was sent");
+        Ok(payloads)
     }
 }
 
