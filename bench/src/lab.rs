@@ -57,6 +57,12 @@ impl Lab {
         Setup::new(doors).mapping(self.mapping.clone())
     }
 
+    /// Runs of what takes many seconds each.
+    #[must_use]
+    pub fn long_runs(&self) -> usize {
+        self.runs.min(self.size(1, 3))
+    }
+
     /// `quick`, or `full` where full sizes were asked for.
     #[must_use]
     pub fn size<T>(&self, quick: T, full: T) -> T {

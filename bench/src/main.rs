@@ -44,7 +44,7 @@ struct Measure {
     /// What to measure; all scenarios if none is named. `list` shows them.
     scenarios: Vec<String>,
 
-    /// Full sizes and more runs: figures to keep. Without, about two minutes in all.
+    /// Full sizes and more runs: figures to keep. Without, two to four minutes in all.
     #[arg(long)]
     full: bool,
 

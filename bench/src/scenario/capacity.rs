@@ -5,18 +5,20 @@ use anyhow::Context as _;
 use crate::{
     lab::Lab,
     network::{self, Pair},
+    raw_program::{Action, RawProgram},
     report::{Curve, Findings, Plot, Row, Scale},
     server::{Contestant, Doors, Setup},
 };
 
 use super::{
-    offer::{Offer, Wire},
+    offer::{Offer, Totals, Wire},
     trial::{Probe, Trial},
     workload::Workload,
 };
 
 const NAME: &str = "capacity";
 const GENERATOR_CPU: usize = 0;
+const FLOOD_BURST: u32 = 2_048;
 const MILLION: f64 = 1e6;
 /// What operators give a server whose own buffer is the kernel's default.
 const TUNED_BUFFER_BYTES: u64 = 4 << 20;
@@ -41,13 +43,27 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
     let mut cases = cases(lab)?;
     network::within(|pair| {
         network::pin(GENERATOR_CPU)?;
-        for _ in 0..lab.runs {
+        let mut alone = Vec::new();
+        for _ in 0..lab.long_runs() {
+            alone.push(generator_alone(lab, pair)?);
             for case in &mut cases {
                 run(lab, pair, case).with_context(|| case.name())?;
             }
         }
-        Ok(findings(&cases))
+        let mut findings = findings(&cases);
+        findings
+            .rows
+            .insert(0, Row::new(NAME, "the generator alone, dropped where it arrives", "M/s", &alone));
+        Ok(findings)
     })
+}
+
+/// What can be seen at most, in millions a second.
+fn generator_alone(lab: &Lab, pair: Pair) -> anyhow::Result<f64> {
+    let _drop = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
+    let wire = Wire::new(pair)?;
+    let mut offer = Offer::new(&wire, Workload::Mixed.payloads())?;
+    Ok(offer.send(None, FLOOD_BURST, lab.duration, &mut Totals::default())?.rate() / MILLION)
 }
 
 fn cases(lab: &Lab) -> anyhow::Result<Vec<Case>> {
@@ -79,7 +95,7 @@ fn run(lab: &Lab, pair: Pair, case: &mut Case) -> anyhow::Result<()> {
     let mut offer = Offer::new(&wire, case.workload.payloads())?;
     let mut trial = Trial::start(pair, &case.contestant, &case.setup)?;
     // With a default buffer even this slow start may lose a few; they are not what is measured.
-    trial.warm(std::iter::once(&mut offer))?;
+    trial.warm(std::slice::from_mut(&mut offer))?;
     let (rate, probes) = trial.highest(&mut offer, lab.duration, lab.size(5, 8))?;
     anyhow::ensure!(rate > 0.0, "no rate was found at which nothing is lost");
     case.rates.push(rate / MILLION);

@@ -40,7 +40,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let mut trial = Trial::start(pair, &ours, &setup)?;
         let (mut steady, mut moving) = (Vec::new(), Vec::new());
         let mut same = Offer::new(&wire, new_names(0..hot_set))?;
-        trial.warm(std::iter::once(&mut same))?;
+        trial.warm(std::slice::from_mut(&mut same))?;
         for _ in 0..lab.size(3, 10) {
             steady.push(trial.lossless(&mut same, RATE, BURST, duration)?.server_ns());
         }

@@ -48,7 +48,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let softirqs = Softirqs::find()?;
         let (mut by_filter, mut by_socket, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let mut theirs = vec![Vec::new(); lab.versus.len()];
-        for _ in 0..lab.runs {
+        for _ in 0..lab.long_runs() {
             let filter = server(lab, &ours, &payloads, &softirqs, rounds)?;
             let socket = counting(&payloads, &softirqs, rounds)?;
             by_filter.push(filter);

@@ -32,7 +32,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
                 SeriesType::Timer => lab.size(10_000, 50_000),
             };
             let mut bytes = vec![Vec::new(); contestants.len()];
-            for _ in 0..lab.size(1, lab.runs.min(3)) {
+            for _ in 0..lab.long_runs() {
                 for (contestant, bytes) in contestants.iter().zip(&mut bytes) {
                     bytes.push(grown(lab, pair, contestant, series_type, count)?);
                 }
@@ -68,9 +68,11 @@ fn grown(
     let what = || format!("{}, {count} series of type {}", contestant.name, series_type.name());
     let mut trial = Trial::start(pair, contestant, &lab.setup(Doors::Xdp).tcp()).with_context(what)?;
     let before = trial.server.resident_bytes()?;
-    trial.fill(&series_type.series(count)).with_context(what)?;
+    let payloads = series_type.series(count);
+    trial.fill(&payloads).with_context(what)?;
     let grown = trial.server.resident_bytes()? - before;
     let figures = trial.check()?;
     anyhow::ensure!(figures.series == u64::from(count), "{}: {} are shown", what(), figures.series);
+    trial.check_series(&payloads)?;
     Ok(grown / f64::from(count))
 }

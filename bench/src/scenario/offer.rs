@@ -13,7 +13,7 @@ use crate::{
     server::{CpuClock, Figures, Softirqs},
 };
 
-use super::packet_socket::PacketSocket;
+use super::{packet_socket::PacketSocket, trial::equal};
 
 /// Up to here frames are sent one by one.
 const PACKET_SOCKET_RATE_MAX: f64 = 100_000.0;
@@ -271,6 +271,15 @@ impl<'a> Offer<'a> {
         drop(table);
         self.count(first, last, totals);
         Ok(sent)
+    }
+
+    /// Holds an exposition against what was sent one by one, series by series.
+    ///
+    /// # Errors
+    ///
+    /// A series is not shown, or with another value.
+    pub(super) fn check_series(&self, exposition: &str) -> anyhow::Result<()> {
+        equal(&self.payloads.totals(self.next), exposition)
     }
 
     fn place(&self, sent: u64) -> usize {

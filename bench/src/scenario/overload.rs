@@ -56,13 +56,13 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
 
 fn run(lab: &Lab, pair: Pair, ours: &Contestant, doors: Doors, how: &str) -> anyhow::Result<Vec<Row>> {
     let wire = Wire::new(pair)?;
-    let mut offer = Offer::new(&wire, Workload::Mixed.payloads())?;
     let (mut limits, mut shares) = (Vec::new(), vec![(Vec::new(), Vec::new()); MULTIPLES.len()]);
-    for _ in 0..lab.runs {
+    for _ in 0..lab.long_runs() {
+        let mut offer = Offer::new(&wire, Workload::Mixed.payloads())?;
         let setup =
             lab.setup(doors).read_buffer(READ_BUFFER_BYTES).flag(format!("--ebpf.ring-bytes={RING_BYTES}"));
         let mut trial = Trial::start(pair, ours, &setup)?;
-        trial.warm(std::iter::once(&mut offer))?;
+        trial.warm(std::slice::from_mut(&mut offer))?;
         trial.meanwhile = Meanwhile::Throttled(THROTTLE);
         let (limit, _) = trial.highest(&mut offer, lab.duration, lab.size(5, 8))?;
         limits.push(limit / MILLION);

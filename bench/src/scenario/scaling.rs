@@ -33,7 +33,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let mut findings = Findings::default();
         for workload in Workload::ALL {
             let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-            for _ in 0..lab.runs {
+            for _ in 0..lab.long_runs() {
                 let single = run(lab, &ours, &pairs[..1], workload)?;
                 let double = run(lab, &ours, &pairs, workload)?;
                 one.push(single / MILLION);

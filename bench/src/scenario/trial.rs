@@ -22,6 +22,7 @@ const WARM_UP_RATE: f64 = 20_000.0;
 /// Longer than a server may hold events back: the peer hands them on five times a second.
 const HELD_BACK: Duration = Duration::from_millis(300);
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+const DIFFERENCES_SHOWN: usize = 3;
 /// More than this one core does not send.
 const RATE_MAX: f64 = 20e6;
 
@@ -39,6 +40,8 @@ pub struct Trial {
     pub server: Server,
     name: String,
     ours: bool,
+    /// By a file, so that names are not what was sent.
+    mapped: bool,
     totals: Totals,
     pub meanwhile: Meanwhile,
     /// The pair carries frames only to an end that has a program; a door of ours is one.
@@ -70,28 +73,32 @@ impl Trial {
             server: Server::start(contestant, setup)?,
             name: contestant.name.clone(),
             ours: contestant.ours,
+            mapped: setup.mapping.is_some(),
             totals: Totals::default(),
             meanwhile: Meanwhile::Nothing,
             _pass: pass,
         })
     }
 
-    /// Sends each of them for a while, so that names are known and promoted.
+    /// Sends each of them for a while, so that names are known and promoted, and holds what is shown
+    /// against what was sent: of ours without a mapping file, series by series. The offers must not
+    /// have been sent before.
     ///
     /// # Errors
     ///
     /// Something was lost: at this rate nothing is.
-    pub fn warm<'a, 'w: 'a>(
-        &mut self,
-        offers: impl ExactSizeIterator<Item = &'a mut Offer<'w>>,
-    ) -> anyhow::Result<()> {
+    pub fn warm(&mut self, offers: &mut [Offer<'_>]) -> anyhow::Result<()> {
         let each = WARM_UP / u32::try_from(offers.len().max(1))?;
-        for offer in offers {
+        for offer in &mut *offers {
             offer.send(Some(WARM_UP_RATE), 1, each, &mut self.totals)?;
         }
         let figures = self.settled()?;
         if self.ours {
             self.totals.check(&figures).with_context(|| format!("{}, warming up", self.name))?;
+            if !self.mapped {
+                let text = self.server.scrape()?;
+                offers.iter().try_for_each(|offer| offer.check_series(&text.text()))?;
+            }
         }
         // Others may lose some even now, with a small receive buffer.
         self.totals = Totals::shown(&figures);
@@ -99,11 +106,11 @@ impl Trial {
     }
 
     /// Sends all payloads once over TCP, where the server sets the pace, and adds them to what it
-    /// must show.
+    /// must show. [`Self::check_series`] looks whether it does.
     ///
     /// # Errors
     ///
-    /// The server ends a connection, or does not show in the end what was sent.
+    /// The server ends a connection, or never rests.
     pub fn fill(&mut self, payloads: &Payloads) -> anyhow::Result<()> {
         let target = Target::Tcp(STATSD_TCP.parse()?);
         load::send(&target, payloads, Pace::FlatOut, Limits::datagrams(payloads.len() as u64))?;
@@ -124,6 +131,19 @@ impl Trial {
         let figures = self.settled()?;
         self.totals.check(&figures).with_context(|| self.name.clone())?;
         Ok(figures)
+    }
+
+    /// Holds every series against payloads that were sent once, unless a mapping file changes names.
+    ///
+    /// # Errors
+    ///
+    /// One is not shown, or with another value.
+    pub fn check_series(&self, payloads: &Payloads) -> anyhow::Result<()> {
+        if self.mapped {
+            return Ok(());
+        }
+        let scrape = self.server.scrape()?;
+        equal(&payloads.totals(payloads.len() as u64), &scrape.text()).with_context(|| self.name.clone())
     }
 
     /// What the server shows once it shows all that was sent, or nothing new any more.
@@ -297,6 +317,17 @@ impl Figures {
     pub fn lost(&self) -> f64 {
         self.own_sum("rotameter_lost_datagrams_total", "")
     }
+}
+
+/// Holds an exposition against totals, series by series.
+pub(super) fn equal(totals: &load::Totals, exposition: &str) -> anyhow::Result<()> {
+    let differences = totals.differences(exposition, DIFFERENCES_SHOWN);
+    anyhow::ensure!(
+        differences.is_empty(),
+        "the exposition is not what was sent: {}",
+        differences.join("; ")
+    );
+    Ok(())
 }
 
 /// About a millisecond's worth at once.

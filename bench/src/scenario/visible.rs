@@ -37,7 +37,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         for (contestant, doors, how) in cases {
             let mut trial = Trial::start(pair, contestant, &lab.setup(doors))?;
             let mut offer = Offer::new(&wire, lines(std::iter::once("airflow.visible:1|c".to_owned())))?;
-            trial.warm(std::iter::once(&mut offer))?;
+            trial.warm(std::slice::from_mut(&mut offer))?;
             let mut waits = Vec::new();
             for _ in 0..lab.size(20, 200) {
                 std::thread::sleep(PAUSE);

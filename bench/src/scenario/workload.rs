@@ -36,7 +36,7 @@ impl Workload {
         match self {
             Self::Hot => lines((0..HOT_NAMES).map(|n| {
                 let (dag, task, value) = (n / 10, n % 10, n % 7 + 1);
-                format!("airflow.ti.finish.dag_{dag}.task_{task}.success:{value}|c")
+                format!("airflow.ti.finish.hot_{dag}.task_{task}.success:{value}|c")
             })),
             Self::Mixed => Payloads::collect(Fleet::preset(Preset::Large, SEED), MIXED_DATAGRAMS),
         }
