@@ -108,6 +108,17 @@ fn gauges_of_several_senders_are_kept_apart() {
 }
 
 #[test]
+fn processes_on_unix_sockets_are_senders() {
+    let scene = Scene::new(POOL);
+    for source in [Source::Process(1), Source::Process(700), Source::Process(1), Source::Nameless] {
+        let (payload, received) = (&b"running.a:3|g"[..], scene.now);
+        let datagram = Datagram { payload, received, source, transport: Transport::Unix };
+        scene.pipeline.core.lock().take(&datagram, scene.now);
+    }
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 9\n");
+}
+
+#[test]
 fn nothing_that_depends_on_the_sender_is_promoted() {
     let scene = Scene::new(POOL);
     for _ in 0..2 {
