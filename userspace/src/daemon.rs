@@ -95,7 +95,8 @@ impl App {
         let sockets: Vec<SocketAddr> = listeners.sockets.udp().map(|(_, address)| address).collect();
         let relay = RelaySenders::start(&config.statsd.relay, &sockets)?;
         let pods = config.sender.as_ref().map(open_pods).transpose()?;
-        if pods.is_some() {
+        let by_sender = mapping.as_ref().is_some_and(|(_, mapper)| mapper.keeps_senders_apart());
+        if pods.is_some() || by_sender {
             listeners.sockets.report_processes().context("asking who sends to the Unix socket")?;
         }
         let web = if web.is_empty() {

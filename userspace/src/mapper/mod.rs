@@ -89,6 +89,12 @@ impl Mapper {
         &self.rules
     }
 
+    /// Whether a rule keeps its gauges for each sender.
+    #[must_use]
+    pub fn keeps_senders_apart(&self) -> bool {
+        self.rules.iter().any(|rule| rule.series.sender_gauge.is_some())
+    }
+
     /// For events that no rule takes: the file's defaults.
     #[must_use]
     pub fn unmapped(&self) -> &SeriesOptions {

@@ -209,7 +209,8 @@ mod tests {
             assert!(series <= 10_000 && series + error >= 10_000, "{series}");
         }
         let distinct = json["distinct_values"].as_f64().unwrap();
-        assert!((distinct - 20_002.0).abs() < 4_000.0, "{distinct}");
+        // An estimate, by hashes that differ from run to run.
+        assert!((distinct - 20_002.0).abs() < 9_000.0, "{distinct}");
     }
 
     #[test]

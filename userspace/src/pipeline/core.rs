@@ -180,7 +180,10 @@ impl Core {
         let up_down = recipe.action == Action::SenderUpDown;
         let event = if up_down { MetricType::Counter } else { MetricType::Gauge };
         let change = if up_down || relative { Change::Add(value) } else { Change::Set(value) };
-        let sender = Sender::from(arrival.source.ip());
+        let sender = match arrival.source {
+            Source::Process(number) => Sender::process(number),
+            Source::Address(_) | Source::Nameless => Sender::from(arrival.source.ip()),
+        };
         match self.registry.change_share(recipe.series, sender, change, arrival.received, arrival.now)? {
             SetOutcome::Applied => {}
             SetOutcome::Older => self.ledger.outdated_gauges += 1,

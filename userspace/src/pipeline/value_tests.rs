@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::datagram::{Source, Transport};
+use crate::kernel::promotion::Growth;
 use crate::mapper::{LoadOptions, MetricType};
 use crate::sender::{PodDirectory, SenderTable};
 
@@ -104,6 +105,17 @@ fn gauges_of_several_senders_are_kept_apart() {
     assert_eq!(scene.shown(), "");
     scene.take("running.a:8|g", TWO);
     assert_eq!(scene.shown(), "running{pool=\"a\"} 8\n");
+}
+
+#[test]
+fn processes_on_unix_sockets_are_senders() {
+    let scene = Scene::new(POOL);
+    for source in [Source::Process(1), Source::Process(700), Source::Process(1), Source::Nameless] {
+        let (payload, received) = (&b"running.a:3|g"[..], scene.now);
+        let datagram = Datagram { payload, received, source, transport: Transport::Unix };
+        scene.pipeline.core.lock().take(&datagram, scene.now);
+    }
+    assert_eq!(scene.shown(), "running{pool=\"a\"} 9\n");
 }
 
 #[test]
@@ -282,7 +294,8 @@ ti{dag_id=\"ok\",task_id=\"task1\"} 50
         assert_eq!(core.ledger.overflow(MetricType::Counter), 98);
         let [offender] = core.registry.offenders(10)[..] else { panic!("one") };
         assert_eq!((offender.value, offender.events), ("big", 98));
-        assert!((offender.refused_series - 98.0).abs() < 10.0, "{offender:?}");
+        // An estimate, by hashes that differ from run to run.
+        assert!((offender.refused_series - 98.0).abs() < 40.0, "{offender:?}");
     });
     scene.reload(&BUDGET.replace("limit: 2", "limit: 3"));
     scene.take("ti.big.task2:2|c\nti.big.task3:2|c", "");
@@ -306,4 +319,23 @@ fn the_page_on_cardinality_counts_families_label_values_and_offenders() {
     assert_eq!(dags["top"][0], serde_json::json!({"value": "big0", "series": 3}));
     assert_eq!(page["offenders"][0]["value"], "big0");
     assert_eq!(page["offenders"][0]["series"], 2);
+}
+
+#[test]
+fn an_up_down_counter_goes_both_ways_by_every_way_and_begins_at_0_when_it_was_gone() {
+    let mut scene = Scene::new("- {match: procs, name: procs, counter_type: up_down, scale: 2, ttl: 1m}");
+    for line in ["procs:3|c", "procs:-5|c", "procs:1|c|@0.5"] {
+        scene.take(line, "");
+        scene.take(line, ONE);
+    }
+    assert_eq!(scene.shown(), "procs 0\n");
+    scene.take("procs:-1|c", TWO);
+    // What the kernel has counted of the first line.
+    scene.pipeline.core.lock().grow(Growth { entry: 0, lines: 2, sum: 5 }, scene.now);
+    assert_eq!(scene.shown(), "procs 8\n");
+    scene.wait(61);
+    assert_eq!(scene.shown(), "");
+    scene.pipeline.core.lock().grow(Growth { entry: 0, lines: 1, sum: 1 }, scene.now);
+    scene.take("procs:-2|c", ONE);
+    assert_eq!(scene.shown(), "procs -2\n");
 }

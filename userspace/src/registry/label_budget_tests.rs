@@ -91,10 +91,18 @@ fn a_label_value_beyond_its_budget_goes_to_a_series_of_its_own_and_others_do_not
     assert!(!fixture.count("small", "a", 0) && !fixture.count("big", "a", 0));
     fixture.check();
     assert_eq!(fixture.shown(0), ["big/__overflow__=3", "big/a=2", "big/b=1", "small/a=1"]);
-    let offenders = fixture.registry.offenders(10);
-    let expected =
-        Offender { family: "f", label: "dag", value: "big", series: 2, events: 3, refused_series: 2.0 };
-    assert_eq!(offenders, [expected]);
+    let [offender] = fixture.registry.offenders(10)[..] else { panic!("one offender") };
+    // Two, or one if their hashes, which differ from run to run, share a register.
+    assert!((1.0..=2.0).contains(&offender.refused_series), "{offender:?}");
+    let expected = Offender {
+        family: "f",
+        label: "dag",
+        value: "big",
+        series: 2,
+        events: 3,
+        refused_series: offender.refused_series,
+    };
+    assert_eq!(offender, expected);
 }
 
 #[test]
@@ -209,7 +217,7 @@ fn only_so_many_offenders_are_told_apart_and_the_worst_stay() {
     assert!(offenders.iter().all(|offender| offender.events == 96), "{offenders:?}");
     // Those that came late were told apart from then on only.
     assert!(
-        offenders.iter().all(|offender| (1.0..120.0).contains(&offender.refused_series)),
+        offenders.iter().all(|offender| (1.0..160.0).contains(&offender.refused_series)),
         "{offenders:?}"
     );
 }

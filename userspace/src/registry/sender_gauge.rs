@@ -44,8 +44,8 @@ pub struct SenderGaugeOptions {
     pub expiry: Duration,
 }
 
-/// Who sent a value: an address without its port, for a client that starts again has another one.
-/// Senders without an address are one.
+/// Who sent a value: an address without its port, for a client that starts again has another one; or a
+/// process, by its number. Senders without either are one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sender([u8; 16]);
 
@@ -56,6 +56,17 @@ impl From<Option<IpAddr>> for Sender {
             Some(IpAddr::V6(address)) => address.octets(),
             None => Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets(),
         })
+    }
+}
+
+impl Sender {
+    /// A process of this machine.
+    #[must_use]
+    pub fn process(number: u32) -> Self {
+        // A multicast address, from which nothing comes.
+        let mut bytes = [0xff; 16];
+        bytes[12..].copy_from_slice(&number.to_be_bytes());
+        Self(bytes)
     }
 }
 

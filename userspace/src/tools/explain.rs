@@ -157,6 +157,27 @@ mappings:
     }
 
     #[test]
+    fn keys_on_values_and_budgets_are_said_and_siblings_shown() {
+        let file = "mappings: [{match: \"a.*.*\", name: one, labels: {dag: $1, state: $2}, gauge_combine: sum, \
+                    timer_unit: seconds, max_series: 9, max_series_per_label: {label: dag, limit: 5}, \
+                    zero_siblings: {label: state, values: [ok, failed]}}]";
+        let loaded = Mapper::from_text(file.as_bytes(), "m.yml", LoadOptions::default()).unwrap();
+        let lines = explanation(&Arc::new(loaded.mapper), b"a.x.ok:1|c");
+        let expected = [
+            "sample: counter \"a.x.ok\", value 1, tags {}",
+            "  rule 1 (match \"a.*.*\", line 1 of the file)",
+            "    gauge_combine sum: kept for each sender, until it was silent for 300s",
+            "    timer_unit seconds: of values typed ms",
+            "    zero_siblings: with label state also ok, failed",
+            "    max_series 9",
+            "    max_series_per_label: 5 for each dag",
+            "series: counter one{dag=\"x\",state=\"failed\"}",
+            "series: counter one{dag=\"x\",state=\"ok\"}",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
     fn what_is_dropped_makes_no_series() {
         let loaded = Mapper::from_text(FILE.as_bytes(), "m.yml", LoadOptions::default()).unwrap();
         let lines = explanation(&Arc::new(loaded.mapper), b"drop.it:1|c");
