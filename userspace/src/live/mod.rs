@@ -152,6 +152,7 @@ impl State {
             }
             match sender {
                 Sender::Address(address) => self.senders.add(address.to_string().as_bytes(), weight),
+                Sender::Process(number) => self.senders.add(format!("process {number}").as_bytes(), weight),
                 Sender::Nameless(transport) => self.senders.add(transport.name().as_bytes(), weight),
             }
         }

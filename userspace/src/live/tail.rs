@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 use super::filter::Filter;
 use super::tap::Batch;
 use crate::clock::{Timestamp, WallClock};
-use crate::datagram::Datagram;
+use crate::datagram::{Datagram, Source as Sent};
 use crate::line::lines;
 
 /// How many may follow at a time.
@@ -51,7 +51,7 @@ pub struct Request {
 pub struct Line {
     /// Seconds since 1970.
     pub t: f64,
-    /// Address of the sender; empty where there is none.
+    /// Address of the sender, or its process; empty where there is neither.
     pub from: String,
     pub via: String,
     /// What is no UTF-8 is replaced.
@@ -77,11 +77,11 @@ pub struct Captured {
 
 impl Captured {
     #[must_use]
-    pub fn new(payload: &[u8], source: Option<std::net::SocketAddr>, since: Duration) -> Self {
+    pub fn new(payload: &[u8], source: Sent, since: Duration) -> Self {
         Self {
             t: (since.as_secs_f64() * 1e6).round() / 1e6,
-            p: source.map_or(0, |source| source.port()),
-            s: source.map(|source| source.ip().to_canonical()),
+            p: if let Sent::Address(address) = source { address.port() } else { 0 },
+            s: source.ip(),
             b: BASE64_STANDARD.encode(payload),
         }
     }
@@ -270,7 +270,11 @@ impl Tail {
             return;
         }
         let (mapped, t) = (*mapped, clock.unix_seconds(datagram.received.min(now)));
-        let from = datagram.source.map(|source| source.to_string()).unwrap_or_default();
+        let from = match datagram.source {
+            Sent::Address(address) => address.to_string(),
+            Sent::Process(number) => format!("process {number}"),
+            Sent::Nameless => String::new(),
+        };
         for line in lines(datagram.payload).filter(|line| !line.is_empty()) {
             if !self.request.filter.wants(line) {
                 continue;
@@ -352,7 +356,7 @@ mod tests {
     }
 
     fn see(stub: &Stub, payload: &[u8]) {
-        let source = Some("[::ffff:10.0.0.1]:77".parse().unwrap());
+        let source = Sent::Address("[::ffff:10.0.0.1]:77".parse().unwrap());
         let received = Timestamp::now();
         stub.tap.lock().see(&Datagram { payload, received, source, transport: Transport::Udp });
     }
@@ -419,7 +423,8 @@ mod tests {
         };
         let payload = vec![b'x'; 60_000];
         let received = Timestamp(1);
-        let datagram = Datagram { payload: &payload, received, source: None, transport: Transport::Unix };
+        let datagram =
+            Datagram { payload: &payload, received, source: Sent::Nameless, transport: Transport::Unix };
         for _ in 0..2 * PIECES_MAX {
             tail.take(&datagram, WallClock::read(), received, |_| None);
         }

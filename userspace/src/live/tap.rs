@@ -3,10 +3,8 @@
 //! Lies in the way of every datagram: with nobody following, a look at a flag. A copy takes as long as
 //! it takes to move the bytes, and what does not fit is counted and left out.
 
-use std::net::SocketAddr;
-
 use crate::clock::Timestamp;
-use crate::datagram::{Datagram, Transport};
+use crate::datagram::{Datagram, Source, Transport};
 
 /// Bytes that are kept until the next time they are fetched; at twenty times a second.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -33,7 +31,7 @@ pub struct Batch {
 struct Taken {
     end: usize,
     received: Timestamp,
-    source: Option<SocketAddr>,
+    source: Source,
     transport: Transport,
 }
 
@@ -93,7 +91,7 @@ mod tests {
     use super::*;
 
     fn datagram(payload: &[u8]) -> Datagram<'_> {
-        Datagram { payload, received: Timestamp(7), source: None, transport: Transport::Udp }
+        Datagram { payload, received: Timestamp(7), source: Source::Nameless, transport: Transport::Udp }
     }
 
     #[test]

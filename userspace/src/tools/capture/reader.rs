@@ -154,6 +154,7 @@ mod tests {
 
     use super::super::writer::Writer;
     use super::*;
+    use crate::datagram::Source;
     use crate::live::tail::Captured;
 
     fn read(bytes: &[u8]) -> anyhow::Result<(Vec<Entry>, End)> {
@@ -174,8 +175,8 @@ mod tests {
         for n in 0..datagrams {
             let payload = format!("name{n}:{n}|c\nother:{}|ms", n * 7919 % 1000).into_bytes();
             let at = Duration::from_millis(n.into());
-            let source = "10.0.0.1:77".parse().unwrap();
-            let captured = Captured::new(&payload, Some(source), at);
+            let source = Source::Address("10.0.0.1:77".parse().unwrap());
+            let captured = Captured::new(&payload, source, at);
             assert!(writer.push(&serde_json::to_vec(&captured).unwrap()).unwrap());
             entries.push(Entry { at, sender: (Some([10, 0, 0, 1].into()), 77), payload });
         }

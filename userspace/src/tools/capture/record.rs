@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::writer::Writer;
 use crate::config::{HostPort, units};
+use crate::datagram::Source;
 use crate::line::lines;
 use crate::live::tail::{Captured, Status};
 use crate::tools::client::Client;
@@ -152,7 +153,7 @@ fn listen(
             continue;
         }
         let since = began.get_or_insert_with(Instant::now).elapsed();
-        let line = serde_json::to_vec(&Captured::new(payload, Some(source), since))?;
+        let line = serde_json::to_vec(&Captured::new(payload, Source::Address(source), since))?;
         if !writer.push(&line).with_context(|| writing(&flags.out))? {
             break;
         }
