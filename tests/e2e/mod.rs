@@ -14,6 +14,7 @@ mod errors;
 mod fleet;
 mod interfaces;
 mod listeners;
+mod live;
 mod nasty;
 mod order;
 mod overload;

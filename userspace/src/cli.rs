@@ -20,7 +20,9 @@ pub use kingpin::UsageError;
 #[command(override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       \
     rotameter explain --mapping-config FILE LINE\n       rotameter diff OLD NEW CAPTURE\n       \
     rotameter top [--url URL]\n       \
-    rotameter doctor [--url URL]")]
+    rotameter doctor [--url URL]\n       \
+    rotameter tail [--filter GLOB]\n       \
+    rotameter capture --out FILE\n       rotameter replay FILE --to HOST:PORT")]
 pub struct Cli {
     #[command(flatten)]
     pub listeners: ListenerFlags,
@@ -41,6 +43,11 @@ pub struct Cli {
     /// Serve neither of them.
     #[arg(long = "no-web.enable-lifecycle", overrides_with = "web_enable_lifecycle")]
     pub no_web_enable_lifecycle: bool,
+
+    /// Who may follow the lines that arrive (rotameter tail and capture): local: programs of this
+    /// machine or pod; on: whoever may read the other pages; off: nobody.
+    #[arg(long = "web.tail", value_name = "local|on|off", default_value = "local")]
+    pub web_tail: String,
 
     /// Path of the exposition. "/" answers every otherwise unknown path with it, and there is no
     /// landing page then.

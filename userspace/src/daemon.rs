@@ -12,9 +12,11 @@ use std::{
 
 use anyhow::Context as _;
 use aya_log::EbpfLogger;
+use hyper::body::Bytes;
 use ingest_ebpf::layout::{BUCKET_PLACES, NetworkV4, NetworkV6, address_words};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
@@ -38,7 +40,11 @@ use crate::{
         activation::Inherited,
         set::{Listeners, Sockets},
     },
-    live::{Live, Observer, PromotedRates, Samples},
+    live::{
+        Live, Observer, PromotedRates, Samples,
+        tail::{self, Tails},
+        tap::Batch,
+    },
     mapper::{self, Mapper},
     notify::ServiceManager,
     pipeline::{Pipeline, PipelineOptions},
@@ -165,6 +171,10 @@ impl App {
             ready: AtomicBool::new(false),
             scrapes: AtomicU64::new(0),
             live: Live::default(),
+            follow: Follow {
+                tails: Arc::default(),
+                source: Arc::new(LineSource { pipeline: Arc::clone(&pipeline), dialects: dialects(config) }),
+            },
             start_time_seconds: unix_seconds(),
         });
         pipeline.reserve(self_metrics::names().iter().map(String::as_str));
@@ -193,6 +203,7 @@ impl App {
             telemetry_path: config.web.telemetry_path.clone(),
             lifecycle: config.web.lifecycle,
             openmetrics: config.web.openmetrics,
+            tail: config.web.tail,
         };
         let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, site, stop));
         daemon.ready.store(true, Ordering::Relaxed);
@@ -208,6 +219,8 @@ impl App {
         info!(signal, "stopping");
         service_manager.stopping();
         daemon.ready.store(false, Ordering::Relaxed);
+        // Their answers have no other end.
+        daemon.follow.tails.close();
         // From here on a Unix sender finds nobody, rather than a queue that nobody reads.
         drop(socket_files);
         stop_streams.stop();
@@ -286,14 +299,7 @@ fn pipeline_options(
     let whole = relay.is_some() || senders.is_some();
     let promote = if whole { f64::INFINITY } else { config.promotion.lines_per_second_min };
     PipelineOptions {
-        dialects: Dialects {
-            dogstatsd: config.dialects.dogstatsd,
-            influx: config.dialects.influxdb,
-            librato: config.dialects.librato,
-            signalfx: config.dialects.signalfx,
-            graphite: config.dialects.graphite,
-            packing: config.dialects.packing,
-        },
+        dialects: dialects(config),
         registry: config.registry,
         mapper,
         result_cache: (config.mapping.cache_type, config.mapping.cache_names_max),
@@ -306,6 +312,17 @@ fn pipeline_options(
         },
         relay,
         senders,
+    }
+}
+
+fn dialects(config: &Config) -> Dialects {
+    Dialects {
+        dogstatsd: config.dialects.dogstatsd,
+        influx: config.dialects.influxdb,
+        librato: config.dialects.librato,
+        signalfx: config.dialects.signalfx,
+        graphite: config.dialects.graphite,
+        packing: config.dialects.packing,
     }
 }
 
@@ -429,6 +446,7 @@ struct Daemon {
     ready: AtomicBool,
     scrapes: AtomicU64,
     live: Live,
+    follow: Follow,
     start_time_seconds: f64,
 }
 
@@ -618,6 +636,38 @@ fn unix_seconds() -> f64 {
 /// How often the kernel program's messages are looked for.
 const KERNEL_LOG_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Who follows lines, and where they come from.
+struct Follow {
+    tails: Arc<Tails>,
+    source: Arc<dyn tail::Source>,
+}
+
+struct LineSource {
+    pipeline: Arc<Pipeline>,
+    dialects: Dialects,
+}
+
+impl tail::Source for LineSource {
+    fn fetch(&self, batch: &mut Batch, open: bool) {
+        self.pipeline.take_copies(batch, open);
+    }
+
+    fn kernel_lines(&self) -> u64 {
+        self.pipeline.look(|core| core.ledger.slot_lines)
+    }
+
+    fn come_whole(&self, whole: bool) {
+        self.pipeline.take_whole(whole);
+    }
+
+    fn series(&self, line: &[u8]) -> Vec<String> {
+        let mapper = self.pipeline.look(|core| Arc::clone(&core.mapper));
+        let outcome = tools::outcome::of_line_in(&mapper, self.dialects, line);
+        let refused = outcome.refused.iter().map(|(reason, _)| format!("refused: {reason}"));
+        outcome.series.into_iter().chain(refused).collect()
+    }
+}
+
 impl Intake for Daemon {
     fn ingest(&self, batch: &[Datagram<'_>]) {
         self.pipeline.ingest(batch);
@@ -666,6 +716,10 @@ impl Pages for Daemon {
         report.startup = self.status();
         // It holds numbers and text, which all have a form in JSON.
         serde_json::to_string(&report).unwrap_or_default()
+    }
+
+    fn follow(&self, request: tail::Request) -> Result<Receiver<Bytes>, tail::Refused> {
+        self.follow.tails.follow(&self.follow.source, request)
     }
 
     fn status(&self) -> Vec<startup::Row> {

@@ -22,6 +22,7 @@ pub use unix::UnixAddress;
 use crate::cli::Cli;
 use crate::kernel::interfaces::InterfaceGlob;
 use crate::registry::RegistryConfig;
+use crate::web::TailAccess;
 
 /// Sources that XDP may take datagrams from unless told otherwise: what a site gives its own.
 const ALLOW_SOURCE_DEFAULT: [&str; 6] =
@@ -69,6 +70,8 @@ pub struct Web {
     pub config_file: Option<PathBuf>,
     /// Whether OpenMetrics is written for who asks for it.
     pub openmetrics: bool,
+    /// Who may follow what arrives.
+    pub tail: TailAccess,
 }
 
 /// Tag dialects that the parser reads.
@@ -209,6 +212,12 @@ fn web(cli: &Cli) -> Result<Web, ConfigError> {
         telemetry_path: flag("web.telemetry-path", &cli.telemetry_path, telemetry_path)?,
         lifecycle: cli.web_enable_lifecycle,
         openmetrics: cli.web_enable_openmetrics,
+        tail: flag("web.tail", &cli.web_tail, |text| match text {
+            "local" => Ok(TailAccess::Local),
+            "on" => Ok(TailAccess::On),
+            "off" => Ok(TailAccess::Off),
+            _ => Err("write local, on or off"),
+        })?,
         config_file: cli.web_config_file.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
     })
 }

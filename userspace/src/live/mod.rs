@@ -3,10 +3,13 @@
 //! Once a second a thread looks; nothing here lies in the way of a line but [`Sampler::see`].
 
 mod dag;
+pub mod filter;
 mod history;
 mod observer;
 pub mod report;
 mod sampler;
+pub mod tail;
+pub mod tap;
 mod weights;
 
 use std::collections::{HashMap, HashSet};
@@ -101,6 +104,12 @@ impl Live {
         identities.extend(cold.map(|(line, rate)| talker(line, rate, false)));
         let mut dags: HashMap<&[u8], (f64, bool)> =
             state.dags.rates().map(|(dag, rate)| (dag, (rate, false))).collect();
+        // What was counted before its promotion is still remembered of those; the kernel's rate has it now.
+        for (line, rate) in state.identities.rates().filter(|(line, _)| in_kernel.contains(line)) {
+            if let Some(sum) = dag_of(line).and_then(|dag| dags.get_mut(dag)) {
+                sum.0 = (sum.0 - rate).max(0.0);
+            }
+        }
         for (line, rate) in promoted {
             if let Some(dag) = dag_of(line) {
                 let sum = dags.entry(dag).or_default();
@@ -143,6 +152,7 @@ impl State {
             }
             match sender {
                 Sender::Address(address) => self.senders.add(address.to_string().as_bytes(), weight),
+                Sender::Process(number) => self.senders.add(format!("process {number}").as_bytes(), weight),
                 Sender::Nameless(transport) => self.senders.add(transport.name().as_bytes(), weight),
             }
         }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::datagram::{Datagram, Transport};
+use crate::datagram::{Datagram, Source, Transport};
 
 /// Lines that are kept of a window.
 const SAMPLES_MAX: usize = 1024;
@@ -50,6 +50,8 @@ struct Taken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     Address(IpAddr),
+    /// The process at the other end of a Unix socket.
+    Process(u32),
     /// Without an address; only the transport is known.
     Nameless(Transport),
 }
@@ -57,7 +59,10 @@ pub enum Sender {
 impl Sender {
     #[must_use]
     pub fn of(datagram: &Datagram<'_>) -> Self {
-        datagram.source.ip().map_or(Self::Nameless(datagram.transport), Self::Address)
+        match datagram.source {
+            Source::Process(number) => Self::Process(number),
+            source => source.ip().map_or(Self::Nameless(datagram.transport), Self::Address),
+        }
     }
 }
 

@@ -50,7 +50,7 @@ fn lines_of_userspace_and_of_the_kernel_are_ranked_together() {
             ("a.dag.ml.t.duration:|ms", 5.0, false),
         ],
     );
-    check(&report.dags, &[("etl", 55.0, true), ("ml", 5.0, false)]);
+    check(&report.dags, &[("etl", 50.0, true), ("ml", 5.0, false)]);
     check(&report.senders, &[("10.0.0.2", 15.0, false), ("10.0.0.1", 5.0, false)]);
 }
 

@@ -9,7 +9,7 @@ use crate::{
     kernel::promotion::Promotion,
     ledger::{EventError, Ledger, Mapping},
     line::{EventKind, NextLine, Parser, Tally, next_line, number},
-    live::Sampler,
+    live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
         cache::{Action, LineKey, Recipe, RecipeCache},
@@ -39,6 +39,7 @@ pub struct Core {
     pub cache: RecipeCache,
     pub ledger: Ledger,
     pub sampler: Sampler,
+    pub tap: Tap,
     /// `None` with the doors shut.
     pub promotion: Option<Promotion>,
     pub(super) relay: Option<Arc<Relay>>,
@@ -55,6 +56,7 @@ pub struct Core {
 impl Core {
     pub(super) fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
         self.ledger.count_datagram(datagram.transport);
+        self.tap.see(datagram);
         if let Some(relay) = &self.relay {
             relay.take(datagram.payload);
         }

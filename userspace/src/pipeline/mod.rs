@@ -12,7 +12,14 @@ mod tests;
 #[cfg(test)]
 mod value_tests;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -29,7 +36,10 @@ use crate::{
     },
     ledger::Ledger,
     line::{Dialects, Parser},
-    live::{Sampler, Samples},
+    live::{
+        Sampler, Samples,
+        tap::{Batch, Tap},
+    },
     mapper::{
         Captures, Mapper,
         cache::RecipeCache,
@@ -90,6 +100,8 @@ pub struct Pipeline {
     /// Held from a demotion to its release: a release frees all that was demoted, so none may be added
     /// while another one's grace period is under way. Taken before `core`.
     demoting: Mutex<()>,
+    /// Nothing is to be promoted: somebody wants to see all datagrams whole.
+    whole: AtomicBool,
     clock: WallClock,
 }
 
@@ -106,6 +118,7 @@ impl Pipeline {
             cache: RecipeCache::new(options.cached_lines_max),
             ledger: Ledger::default(),
             sampler: Sampler::default(),
+            tap: Tap::default(),
             promotion,
             relay: options.relay,
             mapper: options.mapper,
@@ -120,6 +133,7 @@ impl Pipeline {
             rings: Mutex::new(Rings::new(rings)),
             tables,
             demoting: Mutex::new(()),
+            whole: AtomicBool::new(false),
             clock: WallClock::read(),
         }
     }
@@ -198,8 +212,13 @@ impl Pipeline {
         core.drain_slots(tables, now);
         let seconds = window.as_secs_f64().max(1e-3);
         let candidates = core.candidates(tables.seed, seconds);
+        let whole = self.whole.load(Ordering::Relaxed);
         let leaving = core.promotion.as_mut().is_some_and(|promotion| {
-            promotion.demote(&tables.identities, &candidates, seconds);
+            if whole {
+                promotion.demote_all(&tables.identities);
+            } else {
+                promotion.demote(&tables.identities, &candidates, seconds);
+            }
             promotion.has_leaving()
         });
         let mut waited = Ok(());
@@ -211,7 +230,9 @@ impl Pipeline {
                 core.release(tables, now);
             }
         }
-        core.promote(tables, candidates);
+        if !whole {
+            core.promote(tables, candidates);
+        }
         waited
     }
 
@@ -283,6 +304,16 @@ impl Pipeline {
     /// Ends the sampler's window: what it took goes into `samples`.
     pub fn take_samples(&self, samples: &mut Samples) {
         self.core.lock().sampler.swap(samples);
+    }
+
+    /// Fetches copies of datagrams that were made since the last time; more are made while it is open.
+    pub fn take_copies(&self, batch: &mut Batch, open: bool) {
+        self.core.lock().tap.swap(batch, open);
+    }
+
+    /// From the next window on, either nothing is counted in the kernel or what is hot.
+    pub fn take_whole(&self, whole: bool) {
+        self.whole.store(whole, Ordering::Relaxed);
     }
 
     /// Looks at the present state under the lock.

@@ -174,8 +174,8 @@ impl Client {
         })
     }
 
-    /// Hands each piece of a page that never ends to `take`, until that has enough or the daemon ends
-    /// it.
+    /// Hands each piece of a page that never ends to `take`, until that has enough, the daemon ends it, or
+    /// somebody presses Ctrl-C.
     ///
     /// # Errors
     ///
@@ -187,11 +187,14 @@ impl Client {
     ) -> anyhow::Result<()> {
         self.runtime.block_on(async {
             let mut body = self.ask(path).await?.into_body();
+            let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
             loop {
-                let frame = tokio::time::timeout(SILENCE_MAX, body.frame());
-                let frame = frame
-                    .await
-                    .with_context(|| format!("{}: nothing came for {SILENCE_MAX:?}", self.shown))?;
+                let frame = tokio::select! {
+                    frame = tokio::time::timeout(SILENCE_MAX, body.frame()) => frame,
+                    _ = &mut interrupted => return Ok(()),
+                };
+                let frame =
+                    frame.with_context(|| format!("{}: nothing came for {SILENCE_MAX:?}", self.shown))?;
                 let Some(frame) = frame else { return Ok(()) };
                 let frame = frame.with_context(|| format!("{}: the connection broke", self.shown))?;
                 if let Some(data) = frame.data_ref()

@@ -1,23 +1,18 @@
 //! Two mapping files, captured lines -> the series that differ.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::Deserialize;
+use anyhow::bail;
 
+use super::capture::{End, Reader};
 use super::{check::load, counted, outcome, print};
 use crate::line::{Parser, Tally, lines, split_value};
 use crate::mapper::{Mapper, MetricType};
 
 /// Different lines, apart from their values, that are looked at.
 const LINES_MAX: usize = 1_000_000;
-/// Of one line of the capture.
-const CAPTURE_LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Shows what a new mapping file changes for captured lines.
 #[derive(Debug, clap::Parser)]
@@ -27,7 +22,8 @@ pub struct DiffFlags {
     old: PathBuf,
     /// Mapping file that is to replace it.
     new: PathBuf,
-    /// StatsD lines, one a line; or datagrams as JSON, {"b": base64} a line. A .gz is unpacked.
+    /// A file of rotameter capture; or StatsD lines, one a line; or datagrams as JSON, {"b": base64} a
+    /// line. Gzip is unpacked.
     capture: PathBuf,
     /// Show each series, not only the first 20 of each rule.
     #[arg(long)]
@@ -36,12 +32,6 @@ pub struct DiffFlags {
 
 /// Series shown that go, and that come, under one pair of rules, without `--all`.
 const SHOWN_MAX: usize = 20;
-
-/// A recorded datagram.
-#[derive(Deserialize)]
-struct Recorded {
-    b: String,
-}
 
 /// Prints each series that goes (-) and comes (+), under the rules that took its line.
 ///
@@ -140,27 +130,14 @@ fn rules(mapper: &Mapper, line: &[u8]) -> String {
 }
 
 fn read_capture(path: &Path, see: &mut impl FnMut(&[u8])) -> anyhow::Result<()> {
-    let shown = path.display();
-    let file = File::open(path).with_context(|| format!("opening capture {shown}"))?;
-    let packed = path.extension().is_some_and(|end| end == "gz");
-    let reading = || format!("reading capture {shown}{}", if packed { " as gzip, by its name" } else { "" });
-    let unpacked: Box<dyn Read> =
-        if packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut reader = BufReader::new(unpacked);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader.by_ref().take(CAPTURE_LINE_BYTES_MAX).read_until(b'\n', &mut line);
-        if read.with_context(reading)? == 0 {
-            return Ok(());
-        }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let recorded = serde_json::from_slice::<Recorded>(text).ok();
-        match recorded.and_then(|recorded| BASE64_STANDARD.decode(recorded.b).ok()) {
-            Some(datagram) => lines(&datagram).for_each(&mut *see),
-            None => see(text),
-        }
+    let mut reader = Reader::open(path)?;
+    while let Some(entry) = reader.next()? {
+        lines(&entry.payload).for_each(&mut *see);
     }
+    if reader.end() == End::Cut {
+        print(&format!("{} was cut off; what stands before the cut was looked at", path.display()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

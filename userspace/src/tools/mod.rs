@@ -1,11 +1,14 @@
 //! Files -> what the daemon would make of them; a running daemon -> what goes on in it.
 
+pub mod capture;
 pub mod check;
 pub mod client;
 pub mod diff;
 pub mod doctor;
 pub mod explain;
-mod outcome;
+mod follow;
+pub(crate) mod outcome;
+pub mod tail;
 pub mod top;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
@@ -20,6 +23,9 @@ pub enum Tool {
     Diff(diff::DiffFlags),
     Top(top::TopFlags),
     Doctor(doctor::DoctorFlags),
+    Tail(tail::TailFlags),
+    Capture(capture::CaptureFlags),
+    Replay(capture::ReplayFlags),
 }
 
 impl Tool {
@@ -34,6 +40,9 @@ impl Tool {
             "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
             "top" => top::TopFlags::try_parse_from(arguments()).map(Self::Top),
             "doctor" => doctor::DoctorFlags::try_parse_from(arguments()).map(Self::Doctor),
+            "tail" => tail::TailFlags::try_parse_from(arguments()).map(Self::Tail),
+            "capture" => capture::CaptureFlags::try_parse_from(arguments()).map(Self::Capture),
+            "replay" => capture::ReplayFlags::try_parse_from(arguments()).map(Self::Replay),
             _ => return None,
         })
     }
@@ -49,6 +58,9 @@ impl Tool {
             Self::Explain(flags) => explain::explain(flags),
             Self::Diff(flags) => diff::diff(flags),
             Self::Top(flags) => top::top(flags),
+            Self::Tail(flags) => tail::tail(flags),
+            Self::Capture(flags) => capture::capture(flags),
+            Self::Replay(flags) => capture::replay(flags),
             Self::Doctor(flags) => return doctor::doctor(flags),
         }
         .map(|()| ExitCode::SUCCESS)

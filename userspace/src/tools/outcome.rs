@@ -13,13 +13,13 @@ use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::self_metrics;
 
 /// What a line came to.
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// `type name{labels}`, sorted.
-    pub(super) series: BTreeSet<String>,
+    pub(crate) series: BTreeSet<String>,
     /// Reasons of what was refused, each with the counter that has it as a label.
-    pub(super) refused: Vec<(&'static str, &'static str)>,
+    pub(crate) refused: Vec<(&'static str, &'static str)>,
     /// Events that the line gave, whatever became of them.
-    pub(super) events: u64,
+    pub(crate) events: u64,
 }
 
 /// What our own metrics are called, which a sender may not use.
@@ -27,9 +27,14 @@ static RESERVED: LazyLock<Vec<String>> = LazyLock::new(self_metrics::names);
 
 /// Takes `line` as the daemon does: parses, maps and records it, from an empty registry.
 pub(super) fn of_line(mapper: &Arc<Mapper>, line: &[u8]) -> Outcome {
+    of_line_in(mapper, all_dialects(), line)
+}
+
+/// The same with the dialects of a daemon.
+pub(crate) fn of_line_in(mapper: &Arc<Mapper>, dialects: Dialects, line: &[u8]) -> Outcome {
     let pipeline = Pipeline::new(
         PipelineOptions {
-            dialects: all_dialects(),
+            dialects,
             mapper: Arc::clone(mapper),
             result_cache: (ResultCacheType::Lru, 0),
             cached_lines_max: 1,

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::exposition::Sink;
 use crate::exposition::compress::{Coding, Compressor};
@@ -17,6 +17,8 @@ use crate::exposition::compress::{Coding, Compressor};
 pub(super) enum Body {
     Whole(Full<Bytes>),
     Parts(Parts),
+    /// Until the sender goes.
+    Pieces(Receiver<Bytes>),
 }
 
 /// The writing of the exposition came to an end too early. The connection is cut, so that nobody takes
@@ -121,6 +123,9 @@ impl HttpBody for Body {
                 return Pin::new(whole).poll_frame(context).map_err(|never| match never {});
             }
             Self::Parts(parts) => parts,
+            Self::Pieces(pieces) => {
+                return pieces.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))));
+            }
         };
         let next = match parts.next.take() {
             Some(part) => Some(part),
@@ -144,7 +149,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
-            Self::Parts(_) => SizeHint::default(),
+            Self::Parts(_) | Self::Pieces(_) => SizeHint::default(),
         }
     }
 }

@@ -15,7 +15,9 @@ mod server;
 mod settings;
 mod status;
 mod stream;
+mod tail;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,17 +28,21 @@ use hyper::header::{
     VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
 pub use counters::Counters;
 pub use server::WebServer;
+pub use tail::TailAccess;
+
 pub use settings::{Live as LiveSettings, SettingsError, check as check_settings};
 
 use counters::InFlight;
 use guard::Guard;
 
 use crate::exposition::{Format, Sink};
+use crate::live::tail::{Refused, Request as Following};
 use body::Body;
 
 const HEALTHY: &str = "/-/healthy";
@@ -50,12 +56,14 @@ const PROMOTED: &str = "/promoted";
 const CARDINALITY: &str = "/cardinality";
 /// A telemetry path of the same name hides it, and the next one.
 const LIVE: &str = "/live";
+const TAIL: &str = "/live/tail";
 const STATUS: &str = "/status";
 /// Every page but the exposition and the landing page that a telemetry path must not hide.
 pub(crate) const PAGES: [&str; 5] = [HEALTHY, READY, RELOAD, QUIT, PROMOTED];
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON_LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Expositions written at the same time; one more waits. Two of them already keep two cores busy.
@@ -75,6 +83,12 @@ pub trait Pages: Send + Sync + 'static {
     fn cardinality_json(&self) -> String;
     /// What goes on now, as JSON, with the last minutes if asked for. May block.
     fn live_json(&self, history: bool) -> String;
+    /// Datagrams as they arrive, as lines of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Too many follow already.
+    fn follow(&self, request: Following) -> Result<Receiver<Bytes>, Refused>;
     /// The rows of the start-up table: feature, state, why. May block.
     fn status(&self) -> Vec<crate::startup::Row>;
     /// What the landing page shows of the daemon's own metrics: name and value. May block.
@@ -95,6 +109,8 @@ pub struct SiteOptions {
     pub lifecycle: bool,
     /// Whether OpenMetrics is written for who asks for it.
     pub openmetrics: bool,
+    /// Who may follow what arrives.
+    pub tail: TailAccess,
 }
 
 /// Answers requests; shared by all connections.
@@ -103,6 +119,7 @@ struct Site {
     telemetry_path: String,
     lifecycle: bool,
     openmetrics: bool,
+    tail: TailAccess,
     guard: Guard,
     counters: Arc<Counters>,
     /// One reload at a time; others wait outside the threads that write expositions.
@@ -126,6 +143,7 @@ impl Site {
             telemetry_path: options.telemetry_path,
             lifecycle: options.lifecycle,
             openmetrics: options.openmetrics,
+            tail: options.tail,
             guard: Guard::new(settings, Arc::clone(&counters)),
             counters,
             reloading: Semaphore::new(1),
@@ -136,11 +154,11 @@ impl Site {
     }
 
     /// Answers whoever is let in, and adds the headers that the web configuration asks for.
-    async fn answer<B>(&self, request: &Request<B>) -> Page {
+    async fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Page {
         let settings = self.guard.settings();
         let mut answer = match self.guard.refusal(&settings, request.headers()).await {
             Some(refusal) => refusal,
-            None => self.page(request).await,
+            None => self.page(request, peer).await,
         };
         for (name, value) in &settings.headers {
             answer.headers_mut().insert(name, value.clone());
@@ -149,7 +167,7 @@ impl Site {
     }
 
     /// Answers by path; like `statsd_exporter`, any method does.
-    async fn page<B>(&self, request: &Request<B>) -> Page {
+    async fn page<B>(&self, request: &Request<B>, peer: IpAddr) -> Page {
         let path = path::decoded(request.uri().path());
         if path != self.telemetry_path
             && let Some(clean) = path::cleaned(request.uri().path())
@@ -170,6 +188,7 @@ impl Site {
             PROMOTED => self.promoted().await,
             CARDINALITY => self.written(JSON, "counting the series", |pages| pages.cardinality_json()).await,
             STATUS => self.status().await,
+            TAIL => self.follow(request, peer),
             LIVE => self.live(request.uri().query().unwrap_or_default()).await,
             // There is no landing page then: `/` is the exposition, and so is the rest.
             _ if self.telemetry_path == "/" => self.scrape(request).await,
@@ -258,6 +277,25 @@ impl Site {
 
     async fn promoted(&self) -> Page {
         self.written(JSON, "listing the promoted identities", |pages| pages.promoted_json()).await
+    }
+
+    /// An answer that ends when the client goes, or the daemon.
+    fn follow<B>(&self, request: &Request<B>, peer: IpAddr) -> Page {
+        if let Some(why) = tail::refusal(self.tail, peer, request.headers()) {
+            return page(StatusCode::FORBIDDEN, TEXT, why);
+        }
+        let asked = match tail::request(request.uri().query().unwrap_or_default()) {
+            Ok(asked) => asked,
+            Err(error) => return page(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
+        };
+        match self.pages.follow(asked) {
+            Ok(pieces) => {
+                let mut page = Response::new(Body::Pieces(pieces));
+                page.headers_mut().insert(CONTENT_TYPE, JSON_LINES);
+                page
+            }
+            Err(refused) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{refused}\n")),
+        }
     }
 
     async fn status(&self) -> Page {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
@@ -147,10 +147,11 @@ impl WebServer {
                     // Next time another one is asked first, so that a busy one cannot starve the rest.
                     first = (at + 1) % listeners.len();
                     match accepted {
-                        Ok(stream) => {
+                        Ok((stream, peer)) => {
                             backoff = BACKOFF;
                             let place = places.new_place();
                             let guest = Guest {
+                                peer: peer.ip(),
                                 site: Arc::clone(&site),
                                 place: Arc::clone(&place),
                                 clock: Arc::clone(places.clock()),
@@ -178,11 +179,11 @@ impl WebServer {
 }
 
 /// A connection of any listener, asked from `first` on, and which one it was.
-async fn accept(listeners: &[TcpListener], first: usize) -> (usize, io::Result<TcpStream>) {
+async fn accept(listeners: &[TcpListener], first: usize) -> (usize, io::Result<(TcpStream, SocketAddr)>) {
     poll_fn(|context| {
         for at in (first..listeners.len()).chain(0..first) {
             if let Poll::Ready(accepted) = listeners[at].poll_accept(context) {
-                return Poll::Ready((at, accepted.map(|(stream, _)| stream)));
+                return Poll::Ready((at, accepted));
             }
         }
         Poll::Pending
@@ -193,6 +194,7 @@ async fn accept(listeners: &[TcpListener], first: usize) -> (usize, io::Result<T
 /// What a connection is served by.
 #[derive(Clone)]
 struct Guest {
+    peer: IpAddr,
     site: Arc<Site>,
     place: Arc<Place>,
     clock: Arc<AtomicU64>,
@@ -201,7 +203,7 @@ struct Guest {
 impl Guest {
     async fn answer<B>(self, request: Request<B>) -> Result<Response<Kept<Body>>, Infallible> {
         let busy = self.place.busy(&self.clock);
-        Ok(self.site.answer(&request).await.map(|body| Kept { body, _busy: busy }))
+        Ok(self.site.answer(&request, self.peer).await.map(|body| Kept { body, _busy: busy }))
     }
 }
 

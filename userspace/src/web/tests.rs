@@ -58,6 +58,12 @@ impl Pages for Stub {
         format!("{{\"history\":{history}}}")
     }
 
+    fn follow(&self, _request: Following) -> Result<Receiver<Bytes>, Refused> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let sent = sender.try_send(Bytes::from_static(b"{}\n"));
+        sent.map(|()| receiver).map_err(|_| Refused::Closed)
+    }
+
     fn status(&self) -> Vec<Row> {
         vec![("udp".to_owned(), "on".to_owned(), ":9125".to_owned())]
     }
@@ -148,6 +154,7 @@ async fn each_path_has_its_page() {
     check(&stub, "/metrics", "GET /live", 200, "{\"history\":false}").await;
     check(&stub, "/metrics", "GET /live?history", 200, "{\"history\":true}").await;
     check(&stub, "/metrics", "GET /status", 200, "<td>udp</td>").await;
+    check(&stub, "/metrics", "GET /live/tail", 403, "ask by http://localhost:PORT").await;
     check(&stub, "/live", "GET /live", 200, "a 1\n").await;
     check(&stub, "/metrics", "GET /-/healthy", 200, "Statsd Exporter is Healthy.\n").await;
     check(&stub, "/metrics", "GET /-/ready", 200, "Statsd Exporter is Ready.\n").await;

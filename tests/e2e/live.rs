@@ -1,0 +1,148 @@
+//! What goes on, seen from outside: top, tail, capture, replay, doctor against a running daemon.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::daemon::{Daemon, PATIENCE, binary};
+use super::world::{PORT, World};
+
+const HOT: &[u8] = b"airflow.ti.start.etl.load:1|c";
+const COLD: &[u8] = b"airflow.dag.etl.load.duration:3.5|ms";
+
+fn tool(world: &World, arguments: &[&str]) -> Command {
+    let mut command = world.ours.command(binary());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[track_caller]
+fn run(world: &World, arguments: &[&str]) -> String {
+    let output = tool(world, arguments).output().expect("the binary starts");
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn sender(world: &World) -> UdpSocket {
+    let socket = world.ours.inside(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    socket.connect((Ipv4Addr::LOCALHOST, PORT)).expect("the loopback is up");
+    socket
+}
+
+/// Sends both lines until `done`.
+#[track_caller]
+fn send_until(sender: &UdpSocket, what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        for line in [HOT, COLD] {
+            sender.send(line).expect("the loopback is up");
+        }
+        assert!(start.elapsed() < PATIENCE, "never came: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn has_ended(child: &mut Child) -> bool {
+    child.try_wait().expect("our child").is_some()
+}
+
+#[track_caller]
+fn output(child: Child) -> Output {
+    let output = child.wait_with_output().expect("our child");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    output
+}
+
+fn start(world: &World) -> Daemon {
+    world.start(&["--ebpf=required", "--promotion.interval=100ms", "--promotion.min-rate=5"])
+}
+
+#[test]
+#[ignore = "needs root: CAP_BPF, network namespaces"]
+fn top_shows_what_the_kernel_counts_and_tail_can_have_it_back() {
+    let world = World::without_cable();
+    let (daemon, sender) = (start(&world), sender(&world));
+    let mut page = String::new();
+    send_until(&sender, "a hot identity and its DAG", || {
+        page = run(&world, &["top"]);
+        page.contains("kernel  airflow.ti.start.etl.load:|c") && page.contains("kernel  etl")
+    });
+    assert!(page.contains("airflow.dag.etl.load.duration:|ms") && page.contains("127.0.0.1"), "{page}");
+
+    let cold = ["tail", "--limit=5", "--mapped", "--filter=airflow.dag.*"];
+    let mut tail = tool(&world, &cold).spawn().expect("the binary starts");
+    send_until(&sender, "five lines", || has_ended(&mut tail));
+    let shown = text(&output(tail).stdout);
+    assert_eq!(shown.matches("\n    -> summary airflow_dag_etl_load_duration").count(), 5, "{shown}");
+
+    let hot = ["tail", "--limit=200", "--whole", "--regex=ti[.]start"];
+    let mut tail = tool(&world, &hot).spawn().expect("the binary starts");
+    send_until(&sender, "hot lines, whole", || has_ended(&mut tail));
+    assert_eq!(text(&output(tail).stdout).matches("airflow.ti.start.etl.load:1|c").count(), 200);
+    // Nobody follows any more, so the kernel counts again.
+    send_until(&sender, "a hot identity", || {
+        let (_, promoted) = daemon.get("/promoted").expect("it answers");
+        text(&promoted).contains("airflow.ti.start")
+    });
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root: CAP_BPF, network namespaces"]
+fn a_capture_that_was_cut_off_is_replayed_up_to_the_cut() {
+    let world = World::without_cable();
+    let (daemon, sender) = (start(&world), sender(&world));
+    let folder = tempfile::tempdir().expect("room for a folder");
+    let file = folder.path().join("capture.gz");
+    let out = format!("--out={}", file.display());
+    let mut capture = tool(&world, &["capture", &out, "--whole"]).spawn().expect("the binary starts");
+    // Something is flushed once a second.
+    send_until(&sender, "a file", || file.metadata().is_ok_and(|file| file.len() > 200));
+    capture.kill().expect("our child");
+    capture.wait().expect("our child");
+    daemon.stop();
+
+    let daemon = world.start(&["--ebpf=off"]);
+    let path = file.display().to_string();
+    let replay = tool(&world, &["replay", &path, "--to=127.0.0.1:9125", "--speed=0"]).output();
+    let replay = replay.expect("the binary starts");
+    assert!(replay.status.success() && text(&replay.stderr).contains("was cut off"), "{replay:?}");
+    let sent: u64 = text(&replay.stdout).split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    assert!(sent > 10, "{sent}");
+    daemon.wait_for_exposition("what was sent", |text| {
+        text.contains(&format!("statsd_exporter_lines_total {sent}\n"))
+    });
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn the_doctor_finds_what_is_wrong() {
+    let world = World::without_cable();
+    let daemon = world.start(&["--ebpf=off"]);
+    let folder = tempfile::tempdir().expect("room for a folder");
+    let env = folder.path().join("airflow.env");
+    std::fs::write(&env, "AIRFLOW_METRICS__STATSD_ON=True\n").expect("the folder is ours");
+    let doctor = |arguments: &[&str]| {
+        let arguments = [&["doctor", "--json"], arguments].concat();
+        let output = tool(&world, &arguments).output().expect("the binary starts");
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+        let rules = findings.iter().filter_map(|finding| Some(finding["rule"].as_str()?.to_owned()));
+        (output.status.code(), rules.collect::<Vec<_>>())
+    };
+    let is_note =
+        |rule: &String| ["door-shut", "capabilities", "kernel", "rmem-max"].contains(&rule.as_str());
+    let (code, rules) = doctor(&[]);
+    assert!(code == Some(0) && rules.iter().all(is_note), "{rules:?}");
+    let env = format!("--env-file={}", Path::new(&env).display());
+    let (code, rules) = doctor(&[&env, "--no-probe"]);
+    assert!(code == Some(2) && rules[0] == "single-underscore", "{rules:?}");
+    daemon.stop();
+    let (code, rules) = doctor(&[]);
+    assert_eq!((code, rules[0].as_str()), (Some(2), "daemon-away"));
+}
