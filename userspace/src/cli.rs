@@ -20,7 +20,7 @@ pub use kingpin::UsageError;
 #[command(override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       \
     rotameter explain --mapping-config FILE LINE\n       rotameter diff OLD NEW CAPTURE\n       \
     rotameter top [--url URL]\n       \
-    rotameter doctor [--url URL]")]
+    rotameter doctor [--url URL]\n       rotameter healthcheck [--url URL] [--ready]")]
 pub struct Cli {
     #[command(flatten)]
     pub listeners: ListenerFlags,

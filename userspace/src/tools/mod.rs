@@ -5,6 +5,7 @@ pub mod client;
 pub mod diff;
 pub mod doctor;
 pub mod explain;
+pub mod healthcheck;
 mod outcome;
 pub mod top;
 
@@ -20,6 +21,7 @@ pub enum Tool {
     Diff(diff::DiffFlags),
     Top(top::TopFlags),
     Doctor(doctor::DoctorFlags),
+    Healthcheck(healthcheck::HealthcheckFlags),
 }
 
 impl Tool {
@@ -34,6 +36,9 @@ impl Tool {
             "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
             "top" => top::TopFlags::try_parse_from(arguments()).map(Self::Top),
             "doctor" => doctor::DoctorFlags::try_parse_from(arguments()).map(Self::Doctor),
+            "healthcheck" => {
+                healthcheck::HealthcheckFlags::try_parse_from(arguments()).map(Self::Healthcheck)
+            }
             _ => return None,
         })
     }
@@ -50,6 +55,7 @@ impl Tool {
             Self::Diff(flags) => diff::diff(flags),
             Self::Top(flags) => top::top(flags),
             Self::Doctor(flags) => return doctor::doctor(flags),
+            Self::Healthcheck(flags) => healthcheck::healthcheck(flags),
         }
         .map(|()| ExitCode::SUCCESS)
     }
