@@ -8,11 +8,13 @@ local groups(files, keep) = {
   ),
 };
 local rules = [
+  file(importstr '../prometheus/airflow.rules.yml'),
   file(importstr '../prometheus/rotameter.rules.yml'),
 ];
 
 {
   grafanaDashboards+:: {
+    'airflow.json': import 'airflow.libsonnet',
     'rotameter.json': import 'rotameter.libsonnet',
   },
   prometheusAlerts+:: groups(rules, function(rule) std.objectHas(rule, 'alert')),

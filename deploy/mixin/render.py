@@ -1,4 +1,7 @@
-"""deploy/mixin -> deploy/grafana: renders the dashboards; with --check only says which differ.
+"""deploy/mixin and deploy/prometheus -> every file that is made of them.
+
+Dashboards into deploy/grafana; rules as an object for the Prometheus operator; both into the chart, which
+can hold no file from outside its folder. With --check it only says what is out of date.
 
 Needs the Python package jsonnet; `cargo xtask setup` puts it under target/tools/python.
 """
@@ -10,22 +13,45 @@ import sys
 import _jsonnet
 
 HERE = pathlib.Path(__file__).resolve().parent
-RENDERED = HERE.parent / "grafana"
+DEPLOY = HERE.parent
+CHART = DEPLOY / "helm/rotameter/files"
+OPERATOR = DEPLOY / "kubernetes/components/monitoring/prometheusrule.yaml"
+
+OPERATOR_HEAD = """\
+# The rules of deploy/prometheus, for the Prometheus operator. Made by deploy/mixin/render.py.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: rotameter
+  labels:
+    release: kube-prometheus-stack
+spec:
+  groups:
+"""
+
+
+def made() -> dict[pathlib.Path, str]:
+    files = {}
+    dashboards = json.loads(_jsonnet.evaluate_file(str(HERE / "dashboards.jsonnet")))
+    for name, dashboard in dashboards.items():
+        text = json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+        files[DEPLOY / "grafana" / name] = text
+        files[CHART / name] = text
+    groups = []
+    for path in sorted((DEPLOY / "prometheus").glob("*.rules.yml")):
+        text = path.read_text(encoding="utf-8")
+        files[CHART / path.name] = text
+        groups += text.split("groups:\n", 1)[1].splitlines(keepends=True)
+    files[OPERATOR] = OPERATOR_HEAD + "".join("  " + line if line.strip() else line for line in groups)
+    return files
 
 
 def main() -> int:
-    dashboards = json.loads(_jsonnet.evaluate_file(str(HERE / "dashboards.jsonnet")))
-    stale = []
-    for name, dashboard in sorted(dashboards.items()):
-        text = json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
-        path = RENDERED / name
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(name)
+    stale = {path: text for path, text in made().items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    for path, text in stale.items():
+        print(f"{path.relative_to(DEPLOY.parent)} is not what deploy/mixin/render.py makes of its source")
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8")
-    for name in stale:
-        print(f"deploy/grafana/{name} is not what deploy/mixin renders; run deploy/mixin/render.py")
     return 1 if stale and "--check" in sys.argv else 0
 
 

@@ -3,5 +3,7 @@
 mod tools;
 
 mod dashboards;
+mod hosts;
+mod manifests;
 mod promql;
 mod rules;

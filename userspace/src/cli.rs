@@ -22,7 +22,8 @@ pub use kingpin::UsageError;
     rotameter top [--url URL]\n       \
     rotameter doctor [--url URL]\n       \
     rotameter tail [--filter GLOB]\n       \
-    rotameter capture --out FILE\n       rotameter replay FILE --to HOST:PORT")]
+    rotameter capture --out FILE\n       rotameter replay FILE --to HOST:PORT\n       \
+    rotameter healthcheck [--url URL] [--ready]")]
 pub struct Cli {
     #[command(flatten)]
     pub listeners: ListenerFlags,

@@ -18,6 +18,11 @@ const WORKER_THREADS: usize = 2;
 /// Expositions are written on these.
 const BLOCKING_THREADS_MAX: usize = 4;
 
+/// The static binary's; that of musl takes one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match Tool::from_arguments(&arguments) {

@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod image;
 mod lint;
 mod run;
 mod setup;
@@ -44,6 +45,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Builds, then measures what is named: `list` shows the scenarios, `micro` runs stage by stage
     Bench(bench::Options),
+    /// Builds the container image as a tar, with a static binary, without a registry
+    Image(image::Options),
     /// Plays a capture to an address; the demo runs it inside its network namespace
     #[command(hide = true)]
     Play(demo::play::Options),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::main(),
         Task::Fuzz(options) => fuzz::main(&options),
         Task::Bench(options) => bench::main(&options),
+        Task::Image(options) => image::main(&options),
         Task::Play(options) => demo::play::main(&options),
     };
     match result {

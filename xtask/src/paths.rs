@@ -40,6 +40,11 @@ pub(crate) fn daemon(release: bool) -> PathBuf {
     target().join(if release { "release" } else { "debug" }).join("rotameter")
 }
 
+/// The container image, and what it is made of.
+pub(crate) fn image() -> PathBuf {
+    target().join("image")
+}
+
 /// Recorded Airflow traffic.
 pub(crate) fn captures() -> PathBuf {
     root().join("tests/corpus")

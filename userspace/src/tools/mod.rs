@@ -7,6 +7,7 @@ pub mod diff;
 pub mod doctor;
 pub mod explain;
 mod follow;
+pub mod healthcheck;
 pub(crate) mod outcome;
 pub mod tail;
 pub mod top;
@@ -26,6 +27,7 @@ pub enum Tool {
     Tail(tail::TailFlags),
     Capture(capture::CaptureFlags),
     Replay(capture::ReplayFlags),
+    Healthcheck(healthcheck::HealthcheckFlags),
 }
 
 impl Tool {
@@ -43,6 +45,9 @@ impl Tool {
             "tail" => tail::TailFlags::try_parse_from(arguments()).map(Self::Tail),
             "capture" => capture::CaptureFlags::try_parse_from(arguments()).map(Self::Capture),
             "replay" => capture::ReplayFlags::try_parse_from(arguments()).map(Self::Replay),
+            "healthcheck" => {
+                healthcheck::HealthcheckFlags::try_parse_from(arguments()).map(Self::Healthcheck)
+            }
             _ => return None,
         })
     }
@@ -62,6 +67,7 @@ impl Tool {
             Self::Capture(flags) => capture::capture(flags),
             Self::Replay(flags) => capture::replay(flags),
             Self::Doctor(flags) => return doctor::doctor(flags),
+            Self::Healthcheck(flags) => healthcheck::healthcheck(flags),
         }
         .map(|()| ExitCode::SUCCESS)
     }

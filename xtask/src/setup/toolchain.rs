@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::requirement::Status;
 use super::{Host, apt, cargo_tools};
 use crate::command::{self, cargo};
-use crate::{host, paths};
+use crate::{host, image, paths};
 
 /// The linker and the version of LLVM that rustc 1.95 and 1.96 write; both move with the toolchain.
 const LINKER_VERSION: &str = "0.13.0";
@@ -105,6 +105,19 @@ pub(super) fn check_lints(host: &Host) -> Status {
 
 pub(super) fn install_lints(_: &Host) -> Result<()> {
     add_components(&["rustfmt", "clippy"])
+}
+
+pub(super) fn check_musl(host: &Host) -> Status {
+    let library = host.toolchain.sysroot.join("lib/rustlib").join(image::target()).join("lib");
+    match host::find_in_path("musl-gcc") {
+        Some(_) if library.is_dir() => Status::Have(library.display().to_string()),
+        _ => Status::Missing,
+    }
+}
+
+pub(super) fn install_musl(host: &Host) -> Result<()> {
+    command::run(Command::new("rustup").args(["target", "add", &image::target()]))?;
+    if host::find_in_path("musl-gcc").is_some() { Ok(()) } else { apt::install(host, &["musl-tools"]) }
 }
 
 fn add_components(components: &[&str]) -> Result<()> {
