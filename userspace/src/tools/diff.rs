@@ -127,7 +127,9 @@ impl Changes {
 fn rules(mapper: &Mapper, line: &[u8]) -> String {
     let mut rules = Vec::new();
     Parser::new(outcome::all_dialects()).parse_line(line, &mut Tally::default(), &mut |event| {
-        let rule = mapper.find(MetricType::from(event.kind), event.name, &mut Default::default());
+        let rule = mapper
+            .find_event(MetricType::from(event.kind), event.name, (&event).into(), &mut Default::default())
+            .rule;
         let rule = rule.map_or_else(
             || "no rule".to_owned(),
             |rule| format!("rule {} (match {:?})", rule.number + 1, rule.pattern),

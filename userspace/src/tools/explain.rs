@@ -47,7 +47,7 @@ fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
         let tags: Vec<String> = event.tags.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
         let (kind, name, value) = (metric_type.name(), event.name, event.value());
         out.push(format!("sample: {kind} {name:?}, value {value}, tags {{{}}}", tags.join(", ")));
-        let explained = mapper.explain(metric_type, event.name);
+        let explained = mapper.explain_event(metric_type, event.name, (&event).into());
         for other in explained.passed_over.iter().take(PASSED_OVER_MAX) {
             let (number, pattern) = (other.rule.number + 1, &other.rule.pattern);
             out.push(format!("  not rule {number} (match {pattern:?}): {}", other.reason));
