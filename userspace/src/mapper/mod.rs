@@ -16,6 +16,7 @@ mod explain;
 mod file;
 mod glob;
 mod go_regex;
+mod layers;
 mod lint;
 mod load;
 mod machine;
@@ -132,6 +133,13 @@ impl Mapper {
             return Some(rule);
         }
         self.regexes.find(metric_type, name, captures, accept)
+    }
+
+    /// Marks all rules as those of a built-in profile.
+    pub(crate) fn set_profile(&mut self, name: &'static str) {
+        for rule in &mut self.rules {
+            rule.profile = Some(name);
+        }
     }
 
     /// The rule that [`Found::index`] names.

@@ -10,7 +10,8 @@ use anyhow::{Context as _, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 
-use super::{check::load, counted, outcome, print};
+use super::{check::load_layers, counted, outcome, print};
+use crate::cli::ProfileFlags;
 use crate::line::{Parser, Tally, lines, split_value};
 use crate::mapper::{Mapper, MetricType};
 
@@ -23,12 +24,14 @@ const CAPTURE_LINE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, clap::Parser)]
 #[command(name = "rotameter diff", bin_name = "rotameter diff")]
 pub struct DiffFlags {
-    /// Mapping file that is in use.
+    /// Mapping file that is in use, or profile:NAME.
     old: PathBuf,
-    /// Mapping file that is to replace it.
+    /// Mapping file that is to replace it, or profile:NAME.
     new: PathBuf,
     /// StatsD lines, one a line; or datagrams as JSON, {"b": base64} a line. A .gz is unpacked.
     capture: PathBuf,
+    #[command(flatten)]
+    profile: ProfileFlags,
     /// Show each series, not only the first 20 of each rule.
     #[arg(long)]
     all: bool,
@@ -49,8 +52,8 @@ struct Recorded {
 ///
 /// A file that cannot be read.
 pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
-    let old = Arc::new(load(&flags.old, false)?.mapper);
-    let new = Arc::new(load(&flags.new, false)?.mapper);
+    let old = Arc::new(side(&flags.old, &flags.profile)?);
+    let new = Arc::new(side(&flags.new, &flags.profile)?);
     let mut changes = Changes::default();
     let mut seen = HashSet::new();
     read_capture(&flags.capture, &mut |line| {
@@ -79,6 +82,14 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
         print(&format!("only the first {LINES_MAX} different lines were looked at"));
     }
     Ok(())
+}
+
+/// A file on top of the profile that is set; or the profile that the argument names.
+fn side(argument: &Path, flags: &ProfileFlags) -> anyhow::Result<Mapper> {
+    match argument.to_str().and_then(|argument| argument.strip_prefix("profile:")) {
+        Some(name) => load_layers(None, &ProfileFlags { profile: Some(name.to_owned()), ..flags.clone() }),
+        None => load_layers(Some(argument), flags),
+    }
 }
 
 /// What changes, by the rules that take the line, old and new.

@@ -6,6 +6,7 @@ pub mod diff;
 pub mod doctor;
 pub mod explain;
 mod outcome;
+pub mod profile;
 pub mod top;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
@@ -18,6 +19,7 @@ pub enum Tool {
     Check(check::CheckFlags),
     Explain(explain::ExplainFlags),
     Diff(diff::DiffFlags),
+    Profile(profile::ProfileCommand),
     Top(top::TopFlags),
     Doctor(doctor::DoctorFlags),
 }
@@ -32,6 +34,7 @@ impl Tool {
             "check" => check::CheckFlags::try_parse_from(arguments()).map(Self::Check),
             "explain" => explain::ExplainFlags::try_parse_from(arguments()).map(Self::Explain),
             "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
+            "profile" => profile::ProfileCommand::try_parse_from(arguments()).map(Self::Profile),
             "top" => top::TopFlags::try_parse_from(arguments()).map(Self::Top),
             "doctor" => doctor::DoctorFlags::try_parse_from(arguments()).map(Self::Doctor),
             _ => return None,
@@ -48,6 +51,7 @@ impl Tool {
             Self::Check(flags) => check::check(flags),
             Self::Explain(flags) => explain::explain(flags),
             Self::Diff(flags) => diff::diff(flags),
+            Self::Profile(command) => profile::profile(command),
             Self::Top(flags) => top::top(flags),
             Self::Doctor(flags) => return doctor::doctor(flags),
         }

@@ -8,7 +8,7 @@ use crate::mapper::{Mapper, problem::Shown};
 
 /// What a rule's events become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(in crate::mapper) enum Kind {
     Counter,
     Gauge,
     Summary,
@@ -16,7 +16,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(in crate::mapper) fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -35,7 +35,7 @@ impl Kind {
 }
 
 /// `None` if events of any type go through the rule.
-fn kind(rule: &Rule) -> Option<Kind> {
+pub(in crate::mapper) fn kind(rule: &Rule) -> Option<Kind> {
     Some(match (rule.metric_type?, rule.counter, rule.series.observer) {
         (MetricType::Counter, CounterType::Counter, _) => Kind::Counter,
         (MetricType::Counter, CounterType::UpDown, _) | (MetricType::Gauge, ..) => Kind::Gauge,
@@ -77,7 +77,7 @@ pub(super) fn check(mapper: &Mapper, findings: &mut Findings) {
 }
 
 /// Keys that each series of the rule has.
-fn label_keys(rule: &Rule) -> BTreeSet<String> {
+pub(in crate::mapper) fn label_keys(rule: &Rule) -> BTreeSet<String> {
     let tags = rule.tags.iter().flat_map(|tags| tags.present());
     let tags = tags.filter_map(|key| rule.tag_changes.renamed(key));
     tags.chain(rule.labels.iter().map(|(key, _)| &**key)).map(str::to_owned).collect()
