@@ -18,4 +18,6 @@ mod kernel;
 #[cfg(test)]
 mod parser;
 #[cfg(test)]
+mod profiles;
+#[cfg(test)]
 mod vm;

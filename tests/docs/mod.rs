@@ -28,10 +28,11 @@ const PRIVILEGES_PAGE: &str = include_str!("../../docs/privileges.md");
 const SELF_METRICS_PAGE: &str = include_str!("../../docs/self-metrics.md");
 
 /// Each page with the folder that its links start from.
-const PAGES: [(&str, &str, &str); 10] = [
+const PAGES: [(&str, &str, &str); 11] = [
     ("README.md", "", README),
     ("ARCHITECTURE.md", "", ARCHITECTURE),
     ("CHANGELOG.md", "", CHANGELOG),
+    ("docs/airflow.md", "docs", include_str!("../../docs/airflow.md")),
     ("docs/differences.md", "docs", include_str!("../../docs/differences.md")),
     ("docs/limits.md", "docs", LIMITS_PAGE),
     ("docs/live.md", "docs", include_str!("../../docs/live.md")),

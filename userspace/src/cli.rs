@@ -17,13 +17,15 @@ pub use kingpin::UsageError;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "rotameter", version, about, long_about)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
-#[command(override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       \
+#[command(
+    override_usage = "rotameter [FLAGS]\n       rotameter check FILE\n       rotameter profile list\n       \
     rotameter explain --mapping-config FILE LINE\n       rotameter diff OLD NEW CAPTURE\n       \
     rotameter top [--url URL]\n       \
     rotameter doctor [--url URL]\n       \
     rotameter tail [--filter GLOB]\n       \
     rotameter capture --out FILE\n       rotameter replay FILE --to HOST:PORT\n       \
-    rotameter healthcheck [--url URL] [--ready]")]
+    rotameter healthcheck [--url URL] [--ready]"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub listeners: ListenerFlags,
@@ -185,6 +187,9 @@ pub struct ListenerFlags {
 /// What is made of a line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MappingFlags {
+    #[command(flatten)]
+    pub profile: ProfileFlags,
+
     /// YAML file with the rules that map StatsD names to metrics and labels. Read anew on SIGHUP.
     #[arg(long = "statsd.mapping-config", value_name = "FILE")]
     pub file: Option<String>,
@@ -261,6 +266,38 @@ pub struct SenderFlags {
     /// stolen by whoever answers in its place. [default: off]
     #[arg(long = "sender.insecure-skip-verify")]
     pub insecure_skip_verify: bool,
+}
+
+/// Which built-in rules map what Airflow sends.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProfileFlags {
+    /// Built-in mapping for Airflow: airflow, or another one of `rotameter profile list`. Rules of a
+    /// mapping file are asked first.
+    #[arg(long = "profile", value_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// Airflow's statsd_prefix; empty ("") if it has none. Repeat it for several deployments that send
+    /// here: then each is the label deployment of its series. The first one replaces the default.
+    #[arg(long = "profile.prefix", value_name = "PREFIX", default_value = "airflow")]
+    pub prefix: Vec<String>,
+
+    /// Release of Airflow, such as 2.11 or 3.1, for what differs between them. auto goes by what comes, and
+    /// cannot always tell.
+    #[arg(long = "profile.airflow-version", value_name = "auto|VERSION", default_value = "auto")]
+    pub airflow_version: String,
+
+    /// Library that Airflow sends with: the Datadog one sends seconds where the type says milliseconds.
+    /// auto takes lines with tags of DogStatsD for the latter.
+    #[arg(long = "profile.client", value_name = "auto|statsd|datadog", default_value = "auto")]
+    pub client: String,
+
+    /// Id of a DAG that has dots in it, where names alone cannot tell where it ends. Repeat it for several.
+    #[arg(long = "profile.dag-id", value_name = "ID")]
+    pub dag_id: Vec<String>,
+
+    /// File with such ids, one a line, read at start.
+    #[arg(long = "profile.dag-id-file", value_name = "FILE")]
+    pub dag_id_file: Option<String>,
 }
 
 /// Flags of `statsd_exporter` for parts that this daemon does not have: checked, then idle.

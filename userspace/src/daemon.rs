@@ -258,9 +258,12 @@ fn web_addresses(web: &WebServer, telemetry_path: &str) -> String {
 }
 
 fn open_mapping(config: &Mapping) -> anyhow::Result<Option<(MappingFile, Arc<Mapper>)>> {
-    let Some(path) = &config.file else { return Ok(None) };
+    if config.file.is_none() && config.profile.is_none() {
+        return Ok(None);
+    }
     let options = mapper::LoadOptions { strict: config.strict };
-    let (file, mapper) = MappingFile::open(path, options).context("error loading config")?;
+    let opened = MappingFile::open(config.file.as_deref(), config.profile.clone(), options);
+    let (file, mapper) = opened.context("error loading config")?;
     tools::check::dump_automaton(config, &mapper);
     Ok(Some((file, Arc::new(mapper))))
 }
@@ -285,6 +288,9 @@ async fn reload_when_asked(daemon: Arc<Daemon>, mut hangups: Signal) {
             let daemon = Arc::clone(&daemon);
             // Reads a file and waits for the kernel, so not on this thread. It logs what goes wrong.
             let _ = tokio::task::spawn_blocking(move || daemon.reload_mapping()).await;
+        } else if daemon.mapping.as_ref().is_some_and(MappingFile::learns) {
+            let daemon = Arc::clone(&daemon);
+            let _ = tokio::task::spawn_blocking(move || daemon.let_profile_learn()).await;
         }
     }
 }
@@ -540,7 +546,15 @@ impl Daemon {
         match &self.mapping {
             // Logged and counted there.
             Some(mapping) => drop(mapping.reload(&self.pipeline)),
-            None => warn!("nothing to reload: no mapping file is set (--statsd.mapping-config)"),
+            None => warn!(
+                "nothing to reload: neither a mapping file (--statsd.mapping-config) nor a profile is set"
+            ),
+        }
+    }
+
+    fn let_profile_learn(&self) {
+        if let Some(mapping) = &self.mapping {
+            mapping.learn(&self.pipeline);
         }
     }
 
@@ -608,7 +622,7 @@ impl Daemon {
                 cached_lines: core.cache.len() as u64,
                 evicted_lines: core.cache.evicted,
                 mapping: MappingReading {
-                    rules: core.mapper.rules().len() as u64,
+                    rules: core.mapper.rule_count() as u64,
                     cached_names: (core.results.entries_max() > 0).then(|| core.results.len() as u64),
                     reloads_succeeded,
                     reloads_failed,

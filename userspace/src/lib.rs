@@ -17,6 +17,8 @@ pub mod relay;
 pub mod reload;
 
 pub mod mapper;
+/// Name of a profile -> its mapping file.
+pub mod profile;
 
 pub mod registry;
 

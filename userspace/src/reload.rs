@@ -1,4 +1,4 @@
-//! A mapping file that changes -> the rules in force.
+//! A mapping file that changes, a profile that learns -> the rules in force.
 //!
 //! At a signal, a request or by itself, when the file has changed and rests. Whole or not at all: a
 //! file that does not load leaves the rules as they are.
@@ -21,16 +21,17 @@ use tracing::{info, warn};
 use crate::{
     mapper::{LoadError, LoadOptions, Loaded, Mapper},
     pipeline::Pipeline,
+    profile::{self, Selected},
 };
 
 /// How often the file is looked at. Asking for its metadata works for a ConfigMap, whose directory is
 /// a symbolic link that is swapped, and on file systems that notify nobody.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A mapping file that is in force.
+/// A mapping file and a profile that are in force; one of them at least.
 #[derive(Debug)]
 pub struct MappingFile {
-    path: PathBuf,
+    path: Option<PathBuf>,
     options: LoadOptions,
     state: Mutex<State>,
     succeeded: AtomicU64,
@@ -43,6 +44,8 @@ struct State {
     tried: Option<Fingerprint>,
     /// What the last look saw.
     looked: Option<Fingerprint>,
+    /// What lies beneath the file, with what was learned.
+    profile: Option<Selected>,
 }
 
 /// Tells one content of a file from another without reading it.
@@ -73,14 +76,18 @@ impl MappingFile {
     /// # Errors
     ///
     /// It cannot be read, or does not hold a mapping.
-    pub fn open(path: &Path, options: LoadOptions) -> Result<(Self, Mapper), LoadError> {
+    pub fn open(
+        path: Option<&Path>,
+        profile: Option<Selected>,
+        options: LoadOptions,
+    ) -> Result<(Self, Mapper), LoadError> {
         // Before the content is read: a change after that shows.
-        let tried = Fingerprint::of(path).ok();
-        let loaded = load(path, options)?;
+        let tried = path.and_then(|path| Fingerprint::of(path).ok());
+        let loaded = load(path, profile.as_ref(), options)?;
         let file = Self {
-            path: path.to_owned(),
+            path: path.map(Path::to_owned),
             options,
-            state: Mutex::new(State { tried, looked: tried }),
+            state: Mutex::new(State { tried, looked: tried, profile }),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         };
@@ -94,13 +101,14 @@ impl MappingFile {
     /// Why the old rules stay; counted and logged already.
     pub fn reload(&self, pipeline: &Pipeline) -> anyhow::Result<()> {
         let mut state = self.state.lock();
-        state.tried = Fingerprint::of(&self.path).ok();
+        state.tried = self.fingerprint();
         state.looked = state.tried;
-        let reloaded = self.load_into(pipeline);
+        let reloaded = self.load_into(pipeline, state.profile.as_ref());
         match reloaded {
             Ok(rules) => {
                 self.succeeded.fetch_add(1, Ordering::Relaxed);
-                info!(file = %self.path.display(), rules, "mapping file reloaded");
+                let file = self.path.as_deref().unwrap_or(Path::new("")).display();
+                info!(%file, rules, "mapping file reloaded");
                 Ok(())
             }
             Err(error) => {
@@ -114,9 +122,37 @@ impl MappingFile {
         }
     }
 
-    fn load_into(&self, pipeline: &Pipeline) -> anyhow::Result<usize> {
-        let mapper = load(&self.path, self.options)?;
-        let rules = mapper.rules().len();
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        self.path.as_ref().and_then(|path| Fingerprint::of(path).ok())
+    }
+
+    /// Whether there is a profile whose rules go by what comes.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.state.lock().profile.as_ref().is_some_and(Selected::learns)
+    }
+
+    /// Lets the profile look at what has come; if that makes another one of it, puts that in force.
+    pub fn learn(&self, pipeline: &Pipeline) {
+        let mut state = self.state.lock();
+        let Some(mut profile) = state.profile.clone() else { return };
+        if !pipeline.look(|core| profile.learn(|family| core.registry.family_id(family).is_some())) {
+            return;
+        }
+        let (version, client) = (profile.settings.version, profile.settings.client);
+        match self.load_into(pipeline, Some(&profile)) {
+            Ok(_) => {
+                info!(profile = profile.profile.name, airflow = %version, ?client, "the profile has learned");
+            }
+            // The file may just be changing. What was learned holds for its next reload.
+            Err(error) => warn!(why = format!("{error:#}"), "the rules in force stay"),
+        }
+        state.profile = Some(profile);
+    }
+
+    fn load_into(&self, pipeline: &Pipeline, profile: Option<&Selected>) -> anyhow::Result<usize> {
+        let mapper = load(self.path.as_deref(), profile, self.options)?;
+        let rules = mapper.rule_count();
         pipeline
             .reload(Arc::new(mapper))
             .context("waiting for the kernel's programs to let go of the old rules")?;
@@ -129,7 +165,7 @@ impl MappingFile {
     pub fn has_changed(&self) -> bool {
         let mut state = self.state.lock();
         // A file that is not there now may come back.
-        let Ok(now) = Fingerprint::of(&self.path) else { return false };
+        let Some(now) = self.fingerprint() else { return false };
         let rests = state.looked.replace(now) == Some(now);
         rests && state.tried != Some(now)
     }
@@ -142,10 +178,10 @@ impl MappingFile {
 }
 
 /// Loads the file and logs what it warns of.
-fn load(path: &Path, options: LoadOptions) -> Result<Mapper, LoadError> {
-    let Loaded { mapper, warnings } = Mapper::load(path, options)?;
+fn load(path: Option<&Path>, profile: Option<&Selected>, options: LoadOptions) -> Result<Mapper, LoadError> {
+    let Loaded { mapper, warnings } = profile::load(path, profile, options)?;
     for warning in &warnings {
-        warn!(file = %path.display(), "{warning}");
+        warn!(file = %path.unwrap_or(Path::new("")).display(), "{warning}");
     }
     Ok(mapper)
 }
@@ -171,7 +207,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mapping.yml");
         fs::write(&path, ONE).unwrap();
-        let (file, mapper) = MappingFile::open(&path, LoadOptions::default()).unwrap();
+        let (file, mapper) = MappingFile::open(Some(&path), None, LoadOptions::default()).unwrap();
         let pipeline = pipeline();
         pipeline.reload(Arc::new(mapper)).unwrap();
         fs::write(&path, "mappings: [").unwrap();
@@ -190,7 +226,7 @@ mod tests {
         fs::write(&second, TWO).unwrap();
         let link = directory.path().join("mapping.yml");
         std::os::unix::fs::symlink(&first, &link).unwrap();
-        let (file, _) = MappingFile::open(&link, LoadOptions::default()).unwrap();
+        let (file, _) = MappingFile::open(Some(&link), None, LoadOptions::default()).unwrap();
         assert!(!file.has_changed() && !file.has_changed());
         // As the kubelet swaps a ConfigMap.
         let swapped = directory.path().join("new");

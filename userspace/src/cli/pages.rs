@@ -8,7 +8,8 @@ use super::kingpin::{PAGES, Page};
 use crate::version;
 
 /// The heading that a flag stands under, by how its name begins; the first that fits.
-const HEADINGS: [(&str, &str); 17] = [
+const HEADINGS: [(&str, &str); 18] = [
+    ("profile", "Mapping"),
     ("statsd.mapping", "Mapping"),
     ("statsd.cache", "Mapping"),
     ("debug.dump", "Mapping"),

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use super::{ConfigError, flag, units};
 use crate::cli::MappingFlags;
 use crate::mapper::results::ResultCacheType;
+use crate::profile::Selected;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Not read yet.
     pub file: Option<PathBuf>,
+    /// What lies beneath the file.
+    pub profile: Option<Selected>,
     /// Keys of older versions are errors.
     pub strict: bool,
     pub cache_type: ResultCacheType,
@@ -23,6 +26,7 @@ pub(super) fn load(flags: &MappingFlags) -> Result<Mapping, ConfigError> {
     let path = |path: &Option<String>| path.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(Mapping {
         file: path(&flags.file),
+        profile: super::profile::load(&flags.profile)?,
         strict: flags.strict,
         cache_type: flag("statsd.cache-type", &flags.cache_type, |text| match text {
             "lru" => Ok(ResultCacheType::Lru),

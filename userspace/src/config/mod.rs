@@ -4,6 +4,7 @@ pub mod address;
 pub mod cidr;
 pub mod idle;
 pub mod mapping;
+pub mod profile;
 pub mod sender;
 pub mod statsd;
 pub mod units;

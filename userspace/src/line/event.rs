@@ -21,6 +21,8 @@ pub struct Event<'a> {
     pub times: u64,
     /// Tags in order of first appearance; keys escaped, each key once.
     pub tags: &'a [(&'a str, &'a str)],
+    /// The line has a tag section of DogStatsD, which was read.
+    pub dogstatsd: bool,
     pub cacheable: bool,
 }
 

@@ -71,7 +71,8 @@ impl Parser {
         if packed && !Suffix::parse(suffix).kind.packs(dialects) {
             return Err(LineError::InvalidAggregateType);
         }
-        let mut samples = Samples { name: head.name, tally, sink };
+        let dogstatsd = has_section && dialects.dogstatsd;
+        let mut samples = Samples { name: head.name, dogstatsd, tally, sink };
         let mut alone = !packed && head.tag_errors == 0;
         if !packed && !has_section && dogstatsd::cut_sample(rest).is_some() {
             // Without a tag section only the last sample of a line can bring a tag of its own.
@@ -129,6 +130,7 @@ impl<'a> Suffix<'a> {
 /// The samples of one line on their way out.
 struct Samples<'a, S> {
     name: &'a str,
+    dogstatsd: bool,
     tally: &'a mut Tally,
     sink: &'a mut S,
 }
@@ -174,6 +176,7 @@ impl<S: FnMut(Event<'_>)> Samples<'_, S> {
             divisor: reading.divisor,
             times: reading.times,
             tags,
+            dogstatsd: self.dogstatsd,
             cacheable: alone && clean,
         });
     }

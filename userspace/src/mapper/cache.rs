@@ -44,6 +44,8 @@ pub enum Action {
     SenderUpDown,
     /// Counted, and nothing else.
     Drop,
+    /// The same, for as long as the series lives: it has a better copy of the event.
+    Superseded,
 }
 
 /// Bytes of a line, without its value, up to which it is remembered: senders must not fill the cache with

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::glob::Segment;
+use super::tags::{EventTags, TagMiss};
 use super::{Captures, Mapper, MetricType, Rule};
 
 /// How a name was mapped.
@@ -20,13 +21,19 @@ pub struct Explanation<'a> {
 #[derive(Clone, Debug)]
 pub struct PassedOver<'a> {
     pub rule: &'a Rule,
-    pub reason: Reason,
+    pub reason: Reason<'a>,
 }
 
 /// Why a rule did not take a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum Reason<'a> {
     MetricType(MetricType),
+    /// A tag that the rule wants, and is not there.
+    TagAbsent(&'a str),
+    /// A tag that the rule does not want.
+    TagPresent(&'a str),
+    /// No tag section of DogStatsD.
+    Dialect,
     SegmentCount {
         pattern: usize,
         name: usize,
@@ -42,10 +49,13 @@ pub enum Reason {
     LessLiteral,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MetricType(metric_type) => write!(f, "takes only the type {}", metric_type.name()),
+            Self::TagAbsent(key) => write!(f, "there is no tag {key}"),
+            Self::TagPresent(key) => write!(f, "there is a tag {key}"),
+            Self::Dialect => f.write_str("there is no tag section of DogStatsD"),
             Self::SegmentCount { pattern, name } => {
                 write!(f, "the match has {pattern} segments, the name {name}")
             }
@@ -64,13 +74,26 @@ impl Mapper {
     /// What [`Mapper::find`] answers, with its reasons.
     #[must_use]
     pub fn explain(&self, metric_type: MetricType, name: &str) -> Explanation<'_> {
+        self.explain_event(metric_type, name, EventTags::default())
+    }
+
+    /// What [`Mapper::find_event`] answers, with its reasons.
+    #[must_use]
+    pub fn explain_event(&self, metric_type: MetricType, name: &str, tags: EventTags<'_>) -> Explanation<'_> {
         let mut captures = Captures::default();
-        let rule = self.find(metric_type, name, &mut captures);
-        let passed_over = self.rules.iter().filter(|other| self.goes_before(other, rule));
+        let found = self.find_event(metric_type, name, tags, &mut captures);
+        let own = found.rule.filter(|_| found.index.is_some_and(|index| index < self.rules.len()));
+        let passed_over = self.rules.iter().filter(|other| self.goes_before(other, own));
         let passed_over = passed_over.filter_map(|other| {
-            Some(PassedOver { rule: other, reason: self.reason(other, metric_type, name)? })
+            Some(PassedOver { rule: other, reason: self.reason(other, metric_type, name, tags)? })
         });
-        Explanation { rule, captures: captures.clone(), passed_over: passed_over.collect() }
+        let mut passed_over: Vec<_> = passed_over.collect();
+        if own.is_none()
+            && let Some(under) = &self.under
+        {
+            passed_over.extend(under.explain_event(metric_type, name, tags).passed_over);
+        }
+        Explanation { rule: found.rule, captures, passed_over }
     }
 
     /// Whether `other` would have been taken instead of the rule; regular expressions that stand before
@@ -83,15 +106,25 @@ impl Mapper {
     }
 
     /// `None` if there is none.
-    fn reason(&self, rule: &Rule, metric_type: MetricType, name: &str) -> Option<Reason> {
+    fn reason<'a>(
+        &'a self,
+        rule: &'a Rule,
+        metric_type: MetricType,
+        name: &str,
+        tags: EventTags<'_>,
+    ) -> Option<Reason<'a>> {
         if let Some(of_type) = rule.metric_type.filter(|of_type| *of_type != metric_type) {
             return Some(Reason::MetricType(of_type));
         }
         let Some(glob) = self.machine.glob(rule.number) else {
             let matches = self.regexes.matches(rule.number, name);
-            return Some(if matches { Reason::GlobGoesFirst } else { Reason::Regex });
+            let fits = tag_miss(rule, tags).filter(|_| matches);
+            return Some(fits.unwrap_or(if matches { Reason::GlobGoesFirst } else { Reason::Regex }));
         };
         if glob.capture(name, &mut Captures::default()) {
+            if let Some(reason) = tag_miss(rule, tags) {
+                return Some(reason);
+            }
             return (!self.machine.ordered()).then_some(Reason::LessLiteral);
         }
         if glob.segments.contains(&Segment::Deep) {
@@ -105,6 +138,14 @@ impl Mapper {
         let differs = segments.position(|(segment, text)| !segment.matches(text, 0, text.len(), None));
         differs.map(|index| Reason::Segment(index + 1))
     }
+}
+
+fn tag_miss<'a>(rule: &'a Rule, tags: EventTags<'_>) -> Option<Reason<'a>> {
+    Some(match rule.tags.as_ref()?.miss(tags)? {
+        TagMiss::Absent(key) => Reason::TagAbsent(key),
+        TagMiss::Present(key) => Reason::TagPresent(key),
+        TagMiss::Dialect => Reason::Dialect,
+    })
 }
 
 #[cfg(test)]

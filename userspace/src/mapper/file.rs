@@ -5,6 +5,7 @@
 
 use super::problem::{RuleTag, Shown};
 use super::rule::{CounterType, MetricType, ObserverType, RuleAction, TimerUnit, ZeroSiblings};
+use super::tags::{SameEvent, TagChanges, TagMatch};
 use super::value_keys;
 use super::walk::{Field, Walk};
 use super::yaml::{NodeId, Value};
@@ -80,6 +81,9 @@ pub(super) struct RuleText {
     pub(super) gauge_expiry: Option<(usize, i64)>,
     pub(super) zero_siblings: Vec<ZeroSiblings>,
     pub(super) timer_unit: TimerUnit,
+    pub(super) tags: Option<TagMatch>,
+    pub(super) tag_changes: TagChanges,
+    pub(super) same_event: Option<SameEvent>,
 }
 
 /// A file.
@@ -202,6 +206,9 @@ fn rule(walk: &mut Walk<'_>, id: NodeId, number: usize) -> RuleText {
             }
             "zero_siblings" => rule.zero_siblings = value_keys::zero_siblings(walk, &field),
             "timer_unit" => rule.timer_unit = value_keys::timer_unit(walk, value),
+            "match_tags" => rule.tags = TagMatch::read(walk, &field),
+            "drop_tags" | "keep_tags" | "rename_tags" => rule.tag_changes.read(walk, &field),
+            "same_event" => rule.same_event = SameEvent::read(walk, &field),
             "timer_type" => {
                 legacy(walk, &field, "observer_type");
                 timer_type = observer_type(walk, value);

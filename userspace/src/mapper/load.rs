@@ -107,6 +107,7 @@ fn check(file: FileText, report: &mut Report) -> Mapper {
         },
         machine: Machine::new(!defaults.glob_disable_ordering),
         regexes: Regexes::default(),
+        under: None,
     };
     for (number, rule) in file.rules.into_iter().enumerate() {
         report.enter(Some(RuleTag { number: number + 1, pattern: rule.pattern.as_str().into() }));
@@ -142,10 +143,10 @@ fn check_rule(
             );
         }
         let captures = glob.as_ref().map_or(0, Glob::captures);
-        mapper.machine.add(glob, text.metric_type);
+        mapper.machine.add(glob, text.metric_type, text.tags.is_some());
         templates(&text, |template| Template::for_glob(template, captures))
     } else {
-        mapper.machine.add(None, None);
+        mapper.machine.add(None, None, false);
         let names = match mapper.regexes.add(number, &text.pattern, text.metric_type) {
             Ok(names) => names,
             Err(error) => {
@@ -165,12 +166,16 @@ fn check_rule(
         if text.ttl_nanos == 0 && defaults.ttl_nanos > 0 { defaults.ttl_nanos } else { text.ttl_nanos };
     Rule {
         number,
+        profile: None,
         line: text.line,
         metric_type: text.metric_type,
+        tags: text.tags,
         action: text.action,
         name,
         labels,
         honor_labels: text.honor_labels,
+        tag_changes: text.tag_changes,
+        same_event: text.same_event,
         counter: text.counter,
         scale: text.scale,
         timer_unit: text.timer_unit,

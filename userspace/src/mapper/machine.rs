@@ -44,8 +44,10 @@ pub(super) struct Machine {
 
 #[derive(Debug)]
 pub(super) struct Node {
-    /// By metric type, the first rule that ends here.
+    /// By metric type, the first rule that ends here, of those that take any tags.
     pub(super) ends: [u32; 3],
+    /// Rules that end here and take some tags only, ascending.
+    pub(super) choosy: Vec<(u32, Option<MetricType>)>,
     /// By metric type, the lowest rule here or below.
     lowest: [u32; 3],
     /// Bit `n` is set if a rule ends `n` segments below; the last bit stands for more, too.
@@ -84,6 +86,7 @@ impl Node {
     fn new() -> Self {
         Self {
             ends: [NONE; 3],
+            choosy: Vec::new(),
             lowest: [NONE; 3],
             heights: 0,
             has_literals: false,
@@ -127,15 +130,17 @@ impl Machine {
     }
 
     /// Adds the next rule of the file; one without a glob takes its number and nothing else.
-    pub(super) fn add(&mut self, glob: Option<Glob>, metric_type: Option<MetricType>) {
+    ///
+    /// One that is `choosy` goes by more than name and type; [`Machine::find`] asks for its opinion.
+    pub(super) fn add(&mut self, glob: Option<Glob>, metric_type: Option<MetricType>, choosy: bool) {
         let Ok(rule) = u32::try_from(self.globs.len()) else { return };
         if let Some(glob) = &glob {
-            self.add_glob(glob, rule, metric_type);
+            self.add_glob(glob, rule, metric_type, choosy);
         }
         self.globs.push(glob.unwrap_or_default());
     }
 
-    fn add_glob(&mut self, glob: &Glob, rule: u32, metric_type: Option<MetricType>) {
+    fn add_glob(&mut self, glob: &Glob, rule: u32, metric_type: Option<MetricType>, choosy: bool) {
         let types = metric_type.as_ref().map_or(&MetricType::ALL[..], std::slice::from_ref);
         let is_deep = glob.segments.contains(&Segment::Deep);
         let mut node = 0;
@@ -152,6 +157,10 @@ impl Machine {
         }
         let last = &mut self.nodes[node as usize];
         last.cover(types, rule, Some(0));
+        if choosy {
+            last.choosy.push((rule, metric_type));
+            return;
+        }
         for metric_type in types {
             let end = &mut last.ends[*metric_type as usize];
             *end = rule.min(*end);
@@ -211,8 +220,13 @@ impl Machine {
         edge.map_or(NONE, |edge| edge.to)
     }
 
-    /// Number of the rule that takes the name.
-    pub(super) fn find(&self, metric_type: MetricType, name: &str) -> Option<usize> {
+    /// Number of the rule that takes the name; `accept` has the last word on each.
+    pub(super) fn find(
+        &self,
+        metric_type: MetricType,
+        name: &str,
+        mut accept: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
         let of_type = metric_type as usize;
         if self.nodes[0].lowest[of_type] == NONE {
             return None;
@@ -233,9 +247,11 @@ impl Machine {
             if entry & DEEP != 0 {
                 let start =
                     parts.get(depth as usize).map_or_else(|| after(&parts), |part| part.from as usize);
-                best = best.min(self.find_deep(node, depth as usize, metric_type, name, start, best));
+                let place = DeepPlace { depth: depth as usize, start };
+                best = best.min(self.find_deep(node, place, metric_type, name, best, &mut accept));
             } else if depth as usize == count {
                 best = best.min(node.ends[of_type]);
+                best = best.min(find_choosy(node, metric_type, best, &mut accept));
             } else {
                 self.push_children(entry, depth, count, name, &mut parts, &mut stack);
                 continue;
@@ -285,22 +301,22 @@ impl Machine {
         }
     }
 
-    /// The first rule of the node whose `**` and what follows it match from `start`, below `best`.
+    /// The first rule of the node whose `**` and what follows it match from the place on, below `best`.
     fn find_deep(
         &self,
         node: &Node,
-        depth: usize,
+        place: DeepPlace,
         metric_type: MetricType,
         name: &str,
-        start: usize,
         best: u32,
+        accept: &mut impl FnMut(usize) -> bool,
     ) -> u32 {
         for &(rule, of_type) in node.deep.iter().take_while(|(rule, _)| *rule < best) {
             if of_type.is_some_and(|of_type| of_type != metric_type) {
                 continue;
             }
-            let segments = self.globs[rule as usize].segments.get(depth..).unwrap_or_default();
-            if match_segments(segments, name, start, None) {
+            let segments = self.globs[rule as usize].segments.get(place.depth..).unwrap_or_default();
+            if match_segments(segments, name, place.start, None) && accept(rule as usize) {
                 return rule;
             }
         }
@@ -334,6 +350,27 @@ impl Machine {
         edges.sort_unstable();
         edges
     }
+}
+
+/// Where in a name a `**` begins.
+#[derive(Clone, Copy)]
+struct DeepPlace {
+    /// Segments before it.
+    depth: usize,
+    /// Bytes before it.
+    start: usize,
+}
+
+/// The first rule below `best` that ends in the node and is accepted.
+fn find_choosy(
+    node: &Node,
+    metric_type: MetricType,
+    best: u32,
+    accept: &mut impl FnMut(usize) -> bool,
+) -> u32 {
+    let below = node.choosy.iter().take_while(|(rule, _)| *rule < best);
+    let mut of_type = below.filter(|(_, of_type)| of_type.is_none_or(|of_type| of_type == metric_type));
+    of_type.find(|(rule, _)| accept(*rule as usize)).map_or(NONE, |(rule, _)| *rule)
 }
 
 /// The first segments of the name.

@@ -5,7 +5,7 @@ use super::*;
 fn machine(ordered: bool, rules: &[(&str, Option<MetricType>)]) -> Machine {
     let mut machine = Machine::new(ordered);
     for (pattern, metric_type) in rules {
-        machine.add(Some(Glob::parse(pattern).expect("it is a glob")), *metric_type);
+        machine.add(Some(Glob::parse(pattern).expect("it is a glob")), *metric_type, false);
     }
     machine
 }
@@ -15,14 +15,18 @@ fn check(patterns: &[&str], name: &str, expected: Option<usize>) {
     let rules: Vec<_> = patterns.iter().map(|pattern| (*pattern, None)).collect();
     let machine = machine(true, &rules);
     for metric_type in MetricType::ALL {
-        assert_eq!(machine.find(metric_type, name), expected, "{patterns:?} on {name}");
+        assert_eq!(machine.find(metric_type, name, |_| true), expected, "{patterns:?} on {name}");
     }
 }
 
 #[track_caller]
 fn check_unordered(patterns: &[&str], name: &str, expected: Option<usize>) {
     let rules: Vec<_> = patterns.iter().map(|pattern| (*pattern, None)).collect();
-    assert_eq!(machine(false, &rules).find(MetricType::Gauge, name), expected, "{patterns:?} on {name}");
+    assert_eq!(
+        machine(false, &rules).find(MetricType::Gauge, name, |_| true),
+        expected,
+        "{patterns:?} on {name}"
+    );
 }
 
 #[test]
@@ -79,11 +83,11 @@ fn without_ordering_the_most_literal_way_wins() {
 fn a_metric_type_restricts_a_rule() {
     use MetricType::{Counter, Gauge, Observer};
     let machine = machine(true, &[("a.*", Some(Gauge)), ("a.**", Some(Observer)), ("a.b", None)]);
-    assert_eq!(machine.find(Counter, "a.b"), Some(2));
-    assert_eq!(machine.find(Gauge, "a.b"), Some(0));
-    assert_eq!(machine.find(Observer, "a.b"), Some(1));
-    assert_eq!(machine.find(Counter, "a.c"), None);
-    assert_eq!(machine.find(Observer, "a.c.d"), Some(1));
+    assert_eq!(machine.find(Counter, "a.b", |_| true), Some(2));
+    assert_eq!(machine.find(Gauge, "a.b", |_| true), Some(0));
+    assert_eq!(machine.find(Observer, "a.b", |_| true), Some(1));
+    assert_eq!(machine.find(Counter, "a.c", |_| true), None);
+    assert_eq!(machine.find(Observer, "a.c.d", |_| true), Some(1));
 }
 
 #[test]
@@ -97,9 +101,12 @@ fn looking_up_never_takes_more_steps_than_there_are_nodes() {
     let patterns: Vec<_> = patterns.iter().map(|pattern| (&**pattern, None)).collect();
     let machine = machine(true, &patterns);
     for _ in 0..100 {
-        assert_eq!(machine.find(MetricType::Counter, &format!("{}nope", "a.".repeat(12))), None);
+        assert_eq!(machine.find(MetricType::Counter, &format!("{}nope", "a.".repeat(12)), |_| true), None);
     }
-    assert_eq!(machine.find(MetricType::Counter, &format!("{}end4095", "a.".repeat(12))), Some(4095));
+    assert_eq!(
+        machine.find(MetricType::Counter, &format!("{}end4095", "a.".repeat(12)), |_| true),
+        Some(4095)
+    );
 }
 
 /// Whether the segments match, by trying everything.
@@ -149,8 +156,8 @@ proptest! {
                 of_type.is_none_or(|of_type| of_type == metric_type) && obvious_match(&pattern, &segments)
             };
             let expected = rules.iter().position(fits);
-            prop_assert_eq!(ordered.find(metric_type, &name), expected);
-            let found = unordered.find(metric_type, &name);
+            prop_assert_eq!(ordered.find(metric_type, &name, |_| true), expected);
+            let found = unordered.find(metric_type, &name, |_| true);
             prop_assert_eq!(found.is_some(), expected.is_some());
             prop_assert!(found.is_none_or(|rule| fits(&rules[rule])));
         }

@@ -3,10 +3,12 @@
 //! A [`Mapper`] is one mapping file, checked; it never changes. A reload makes another one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub mod cache;
 pub mod results;
 pub mod rule;
+pub mod tags;
 pub mod template;
 
 mod dot;
@@ -14,6 +16,7 @@ mod explain;
 mod file;
 mod glob;
 mod go_regex;
+mod layers;
 mod lint;
 mod load;
 mod machine;
@@ -34,6 +37,7 @@ pub use rule::{
     CounterType, DEFAULT_HELP, MetricType, ObserverType, Rule, RuleAction, SeriesOptions, TimerUnit,
     ZeroSiblings,
 };
+pub use tags::EventTags;
 pub use template::{Captures, Template};
 
 use machine::Machine;
@@ -46,6 +50,18 @@ pub struct Mapper {
     unmapped: SeriesOptions,
     machine: Machine,
     regexes: Regexes,
+    /// Takes what no rule of this one takes.
+    under: Option<Arc<Mapper>>,
+}
+
+/// What a look-up gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub rule: Option<&'a Rule>,
+    /// Of the rule, for [`Mapper::rule`].
+    pub index: Option<usize>,
+    /// Tags had a say: another event of this name and type may find another rule.
+    pub by_tags: bool,
 }
 
 impl Mapper {
@@ -73,17 +89,75 @@ impl Mapper {
     /// A glob goes before every regular expression. Of several globs that match, the first in the file
     /// wins, and of several regular expressions, too.
     pub fn find(&self, metric_type: MetricType, name: &str, captures: &mut Captures) -> Option<&Rule> {
-        captures.clear();
-        if let Some(rule) = self.machine.find(metric_type, name) {
-            captures.push(u32::try_from(name.len()).ok().map(|end| (0, end)));
-            self.machine.capture(rule, name, captures);
-            return self.rules.get(rule);
-        }
-        let rule = self.regexes.find(metric_type, name, captures)?;
-        self.rules.get(rule)
+        self.find_event(metric_type, name, EventTags::default(), captures).rule
     }
 
-    /// In the order of the file.
+    /// The same for an event with tags.
+    pub fn find_event(
+        &self,
+        metric_type: MetricType,
+        name: &str,
+        tags: EventTags<'_>,
+        captures: &mut Captures,
+    ) -> Found<'_> {
+        captures.clear();
+        let mut by_tags = false;
+        let accept = |rule: usize| match self.rules.get(rule).and_then(|rule| rule.tags.as_ref()) {
+            Some(wanted) => {
+                by_tags = true;
+                wanted.takes(tags)
+            }
+            None => true,
+        };
+        let index = self.find_own(metric_type, name, captures, accept);
+        if index.is_none()
+            && let Some(under) = &self.under
+        {
+            let found = under.find_event(metric_type, name, tags, captures);
+            let index = found.index.map(|index| self.rules.len() + index);
+            return Found { rule: found.rule, index, by_tags: by_tags || found.by_tags };
+        }
+        Found { rule: index.and_then(|index| self.rules.get(index)), index, by_tags }
+    }
+
+    fn find_own(
+        &self,
+        metric_type: MetricType,
+        name: &str,
+        captures: &mut Captures,
+        mut accept: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        if let Some(rule) = self.machine.find(metric_type, name, &mut accept) {
+            captures.push(u32::try_from(name.len()).ok().map(|end| (0, end)));
+            self.machine.capture(rule, name, captures);
+            return Some(rule);
+        }
+        self.regexes.find(metric_type, name, captures, accept)
+    }
+
+    /// Marks all rules as those of a built-in profile.
+    pub(crate) fn set_profile(&mut self, name: &'static str) {
+        for rule in &mut self.rules {
+            rule.profile = Some(name);
+        }
+    }
+
+    /// The rule that [`Found::index`] names.
+    #[must_use]
+    pub fn rule(&self, index: usize) -> Option<&Rule> {
+        match index.checked_sub(self.rules.len()) {
+            None => self.rules.get(index),
+            Some(index) => self.under.as_ref()?.rule(index),
+        }
+    }
+
+    /// Rules, those of the mapper beneath included.
+    #[must_use]
+    pub fn rule_count(&self) -> usize {
+        self.rules.len() + self.under.as_ref().map_or(0, |under| under.rule_count())
+    }
+
+    /// In the order of the file, without those of the mapper beneath.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules

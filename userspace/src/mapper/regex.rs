@@ -102,12 +102,21 @@ impl Regexes {
     }
 
     /// The first rule of the type that matches; `captures` gets its groups, the whole match first.
-    pub(super) fn find(&self, metric_type: MetricType, name: &str, captures: &mut Captures) -> Option<usize> {
+    ///
+    /// `accept` has the last word on each.
+    pub(super) fn find(
+        &self,
+        metric_type: MetricType,
+        name: &str,
+        captures: &mut Captures,
+        mut accept: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
         if self.entries.is_empty() || self.set.as_ref().is_some_and(|set| !set.is_match(name)) {
             return None;
         }
         let of_type = |entry: &&Entry| entry.metric_type.is_none_or(|of_type| of_type == metric_type);
-        let found = self.entries.iter().filter(of_type).find(|entry| entry.regex.is_match(name))?;
+        let mut entries = self.entries.iter().filter(of_type);
+        let found = entries.find(|entry| entry.regex.is_match(name) && accept(entry.rule))?;
         found.capture(name, captures);
         Some(found.rule)
     }

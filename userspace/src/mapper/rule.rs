@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tags::{SameEvent, TagChanges, TagMatch};
 use super::template::Template;
 use crate::line::EventKind;
 use crate::registry::{HistogramOptions, LabelBudget, SenderGaugeOptions, SummaryOptions};
@@ -114,18 +115,26 @@ pub struct ZeroSiblings {
 pub struct Rule {
     /// Position among the rules of its file, from 0.
     pub number: usize,
+    /// The built-in profile that it belongs to.
+    pub profile: Option<&'static str>,
     /// Line of the file that it begins in, from 1.
     pub line: usize,
     /// As the file has it.
     pub pattern: Box<str>,
     /// `None` takes every type.
     pub metric_type: Option<MetricType>,
+    /// `None` takes any tags.
+    pub tags: Option<TagMatch>,
     pub action: RuleAction,
     pub name: Template,
     /// In the order of the file; each key once.
     pub labels: Vec<(Box<str>, Template)>,
     /// A tag of the event goes before a label of the same key.
     pub honor_labels: bool,
+    /// What becomes of the tags before the labels join them.
+    pub tag_changes: TagChanges,
+    /// Which event its events may be copies of.
+    pub same_event: Option<SameEvent>,
     pub counter: CounterType,
     /// Every value is multiplied by this.
     pub scale: Option<f64>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::copies::Copies;
 use super::growth::unit;
 use crate::{
     clock::Timestamp,
@@ -15,7 +16,7 @@ use crate::{
         cache::{Action, LineKey, Recipe, RecipeCache},
         results::ResultCache,
     },
-    registry::{Change, Refusal, Registry, Sender, SetOutcome, Stale},
+    registry::{Change, Refusal, Registry, Sender, SeriesId, SetOutcome, Stale},
     relay::Relay,
     sender::{SenderId, SenderTable},
 };
@@ -47,6 +48,7 @@ pub struct Core {
     pub results: ResultCache,
     /// `None`: series say nothing about who sent them.
     pub senders: Option<SenderTable>,
+    pub(super) copies: Copies,
     /// Scratch space: what the last pattern captured, the family's name, the labels of the rule.
     pub(super) captures: Captures,
     pub(super) name: String,
@@ -110,7 +112,7 @@ impl Core {
     /// An observation that counts several times is as many events to statsd_exporter.
     pub(super) fn count_mapping(&mut self, recipe: &Recipe, times: u64) {
         let events = times.saturating_mul(recipe.times);
-        if recipe.action == Action::Drop {
+        if matches!(recipe.action, Action::Drop | Action::Superseded) {
             self.ledger.count_mapping(Mapping::Dropped, events);
             return;
         }
@@ -165,9 +167,19 @@ impl Core {
                 self.ledger.dropped += 1;
                 return Ok(());
             }
+            Action::Superseded => {
+                self.superseded_by(recipe.series)?;
+                self.ledger.dropped += 1;
+                return Ok(());
+            }
         };
         self.ledger.count_recorded(event, 1);
         Ok(())
+    }
+
+    /// Whether the better copy is still there.
+    pub(super) fn superseded_by(&self, better: SeriesId) -> Result<(), Stale> {
+        if self.registry.is_live(better) { Ok(()) } else { Err(Stale) }
     }
 
     /// Does the same where the sender counts.

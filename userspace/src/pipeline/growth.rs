@@ -88,6 +88,11 @@ impl Core {
                 self.ledger.dropped += growth.lines;
                 return Ok(());
             }
+            Action::Superseded => {
+                self.superseded_by(recipe.series)?;
+                self.ledger.dropped += growth.lines;
+                return Ok(());
+            }
             // Relative, so the order among other changes makes no difference.
             Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
             // Gauges and observations are promoted only where a rule drops them: `unit` sees to it.
@@ -177,7 +182,7 @@ pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
             exact_unit(recipe.divisor)?.checked_mul(scale)
         }
         // Nobody looks at the sum.
-        Action::Drop => Some(1),
+        Action::Drop | Action::Superseded => Some(1),
         // A slot does not know who sent what it counts.
         Action::SenderGauge | Action::SenderUpDown => None,
         Action::Gauge | Action::Observe => None,

@@ -4,6 +4,9 @@
 //! sockets, streams and slot growth. A scrape takes it for a slice of series at a time.
 
 mod cardinality;
+mod copies;
+#[cfg(test)]
+mod copies_tests;
 mod core;
 mod growth;
 mod resolve;
@@ -23,6 +26,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
+use self::copies::Copies;
 pub use self::{cardinality::Cardinality, core::Core};
 use crate::{
     clock::{Timestamp, WallClock},
@@ -124,6 +128,7 @@ impl Pipeline {
             mapper: options.mapper,
             results: ResultCache::new(options.result_cache.0, options.result_cache.1),
             senders: options.senders,
+            copies: Copies::default(),
             captures: Captures::default(),
             name: String::new(),
             label_values: String::new(),
@@ -280,6 +285,8 @@ impl Pipeline {
         core.registry.rules_changed();
         core.cache.clear();
         core.results.clear();
+        let core = &mut *core;
+        core.copies.prune(&core.registry);
         Ok(())
     }
 

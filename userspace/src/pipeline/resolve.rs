@@ -25,9 +25,9 @@ impl Core {
         now: Timestamp,
     ) -> Result<Recipe, Unrecorded> {
         let metric_type = MetricType::from(event.kind);
-        let rule = self.find_rule(metric_type, event.name);
+        let rule = self.find_rule(metric_type, event);
         let mapper = &*self.mapper;
-        let rule = rule.and_then(|rule| mapper.rules().get(rule));
+        let rule = rule.and_then(|rule| mapper.rule(rule));
         let options = rule.map_or(mapper.unmapped(), |rule| &rule.series);
         let mut recipe = Recipe {
             series: SeriesId::NONE,
@@ -46,6 +46,13 @@ impl Core {
             if rule.action == RuleAction::Drop {
                 return Ok(recipe);
             }
+            if let Some(same) = &rule.same_event
+                && let Some(better) = self.copies.better(same, &self.registry)
+            {
+                (recipe.action, recipe.series) = (Action::Superseded, better);
+                return Ok(recipe);
+            }
+            rule.tag_changes.apply(&mut labels);
             self.label_values.clear();
             rule.name.expand(event.name, &self.captures, &mut self.label_values);
             escape_name(&self.label_values, &mut self.name);
@@ -127,9 +134,16 @@ impl Core {
             summary: &options.summary,
             histogram: &options.histogram,
         };
+        let same_event = rule.and_then(|rule| rule.same_event.as_ref());
+        if let Some(same) = same_event {
+            self.copies.retire_worse(same, &mut self.registry, now);
+        }
         let resolved =
             self.registry.resolve(&request, now).map_err(|refusal| unrecorded(Why::Refused(refusal)))?;
         (recipe.series, recipe.overflow) = (resolved.id, resolved.overflow);
+        if let Some(same) = same_event.filter(|_| !resolved.overflow) {
+            self.copies.note(same, resolved.id, &self.registry);
+        }
         if resolved.created
             && kind != FamilyKind::Gauge
             && let Some(rule) = rule.filter(|rule| !rule.zero_siblings.is_empty())
@@ -140,24 +154,24 @@ impl Core {
         Ok(recipe)
     }
 
-    /// The position of the rule that takes a name. `self.captures` then holds what its pattern
-    /// captured.
-    pub(super) fn find_rule(&mut self, metric_type: MetricType, name: &str) -> Option<usize> {
-        if self.mapper.rules().is_empty() && self.results.entries_max() == 0 {
+    /// The index of the rule that takes an event. `self.captures` then holds what its pattern captured.
+    pub(super) fn find_rule(&mut self, metric_type: MetricType, event: &Event<'_>) -> Option<usize> {
+        if self.mapper.rule_count() == 0 && self.results.entries_max() == 0 {
             return None;
         }
-        if let Some(known) = self.results.get(metric_type, name) {
+        if let Some(known) = self.results.get(metric_type, event.name) {
             let known = known.as_ref()?;
             self.captures.clone_from(&known.captures);
             return Some(known.rule);
         }
         self.ledger.mapping_misses += 1;
-        let found = self.mapper.find(metric_type, name, &mut self.captures).map(|rule| rule.number);
-        if self.results.entries_max() > 0 {
-            let matched = found.map(|rule| Matched { rule, captures: self.captures.clone() });
-            self.results.insert(metric_type, name, matched);
+        let found = self.mapper.find_event(metric_type, event.name, event.into(), &mut self.captures);
+        // Where tags have a say, a name is not enough to go by.
+        if self.results.entries_max() > 0 && !found.by_tags {
+            let matched = found.index.map(|rule| Matched { rule, captures: self.captures.clone() });
+            self.results.insert(metric_type, event.name, matched);
         }
-        found
+        found.index
     }
 
     /// Counts an event without a series, under its reason. `self.name` is still the family's.

@@ -93,6 +93,21 @@ impl Deadlines {
         }
     }
 
+    /// Gives a slot back before its time; what the heap has of it is void. Returns the series that had it
+    /// in common.
+    pub(super) fn stop(&mut self, slot: u32) -> SmallVec<[SeriesId; 4]> {
+        let mut series = SmallVec::new();
+        if slot != NEVER
+            && let Some(deadline) = self.slots.get_mut(slot as usize)
+        {
+            deadline.noted = Timestamp(0);
+            self.free.push(slot);
+            series.push(deadline.id);
+            series.extend(self.companions.remove(&slot).unwrap_or_default());
+        }
+        series
+    }
+
     /// Whether [`Deadlines::next_due`] has something to look at.
     pub(super) fn is_any_due(&self, now: Timestamp) -> bool {
         self.heap.peek().is_some_and(|top| top.0.0 < now)

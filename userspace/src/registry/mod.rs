@@ -422,6 +422,16 @@ impl Registry {
         expired
     }
 
+    /// Removes a series before its time, if it is still there, with those that expire together with it.
+    pub fn discard(&mut self, id: SeriesId, now: Timestamp) {
+        let Some(series) = self.slots.get_mut(id) else { return };
+        let deadline = series.deadline;
+        for other in self.deadlines.stop(deadline) {
+            self.remove(other, now);
+        }
+        self.remove(id, now);
+    }
+
     fn check_new_family(&self, request: &SeriesRequest<'_>) -> Result<(), Refusal> {
         if request.family.is_empty() {
             return Err(Refusal::EmptyName);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::capture::{End, Reader};
-use super::{check::load, counted, outcome, print};
+use super::{check::load_layers, counted, outcome, print};
+use crate::cli::ProfileFlags;
 use crate::line::{Parser, Tally, lines, split_value};
 use crate::mapper::{Mapper, MetricType};
 
@@ -18,13 +19,15 @@ const LINES_MAX: usize = 1_000_000;
 #[derive(Debug, clap::Parser)]
 #[command(name = "rotameter diff", bin_name = "rotameter diff")]
 pub struct DiffFlags {
-    /// Mapping file that is in use.
+    /// Mapping file that is in use, or profile:NAME.
     old: PathBuf,
-    /// Mapping file that is to replace it.
+    /// Mapping file that is to replace it, or profile:NAME.
     new: PathBuf,
     /// A file of rotameter capture; or StatsD lines, one a line; or datagrams as JSON, {"b": base64} a
     /// line. Gzip is unpacked.
     capture: PathBuf,
+    #[command(flatten)]
+    profile: ProfileFlags,
     /// Show each series, not only the first 20 of each rule.
     #[arg(long)]
     all: bool,
@@ -39,8 +42,8 @@ const SHOWN_MAX: usize = 20;
 ///
 /// A file that cannot be read.
 pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
-    let old = Arc::new(load(&flags.old, false)?.mapper);
-    let new = Arc::new(load(&flags.new, false)?.mapper);
+    let old = Arc::new(side(&flags.old, &flags.profile)?);
+    let new = Arc::new(side(&flags.new, &flags.profile)?);
     let mut changes = Changes::default();
     let mut seen = HashSet::new();
     read_capture(&flags.capture, &mut |line| {
@@ -69,6 +72,14 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
         print(&format!("only the first {LINES_MAX} different lines were looked at"));
     }
     Ok(())
+}
+
+/// A file on top of the profile that is set; or the profile that the argument names.
+fn side(argument: &Path, flags: &ProfileFlags) -> anyhow::Result<Mapper> {
+    match argument.to_str().and_then(|argument| argument.strip_prefix("profile:")) {
+        Some(name) => load_layers(None, &ProfileFlags { profile: Some(name.to_owned()), ..flags.clone() }),
+        None => load_layers(Some(argument), flags),
+    }
 }
 
 /// What changes, by the rules that take the line, old and new.
@@ -117,7 +128,9 @@ impl Changes {
 fn rules(mapper: &Mapper, line: &[u8]) -> String {
     let mut rules = Vec::new();
     Parser::new(outcome::all_dialects()).parse_line(line, &mut Tally::default(), &mut |event| {
-        let rule = mapper.find(MetricType::from(event.kind), event.name, &mut Default::default());
+        let rule = mapper
+            .find_event(MetricType::from(event.kind), event.name, (&event).into(), &mut Default::default())
+            .rule;
         let rule = rule.map_or_else(
             || "no rule".to_owned(),
             |rule| format!("rule {} (match {:?})", rule.number + 1, rule.pattern),

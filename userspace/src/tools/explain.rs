@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{check::load, outcome, print};
+use super::{check::load_layers, outcome, print};
+use crate::cli::ProfileFlags;
 use crate::line::{Parser, Tally};
-use crate::mapper::{Mapper, MetricType, Rule, RuleAction, TimerUnit};
+use crate::mapper::{Mapper, MetricType, Reason, Rule, RuleAction, TimerUnit};
 use crate::registry::{LabelBudget, SenderGaugeOptions};
 
 /// Rules that are listed with their reason.
@@ -17,6 +18,8 @@ pub struct ExplainFlags {
     /// Mapping file, YAML. Without it nothing is mapped.
     #[arg(long, alias = "statsd.mapping-config", value_name = "FILE")]
     mapping_config: Option<PathBuf>,
+    #[command(flatten)]
+    profile: ProfileFlags,
     /// A StatsD line, such as 'airflow.ti_failures:1|c'.
     line: String,
 }
@@ -27,11 +30,7 @@ pub struct ExplainFlags {
 ///
 /// A mapping file that does not load.
 pub fn explain(flags: &ExplainFlags) -> anyhow::Result<()> {
-    let mapper = match &flags.mapping_config {
-        Some(file) => load(file, false)?.mapper,
-        None => Mapper::default(),
-    };
-    let mapper = Arc::new(mapper);
+    let mapper = Arc::new(load_layers(flags.mapping_config.as_deref(), &flags.profile)?);
     for line in crate::line::lines(flags.line.as_bytes()) {
         explanation(&mapper, line).iter().for_each(|line| print(line));
     }
@@ -47,12 +46,18 @@ fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
         let tags: Vec<String> = event.tags.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
         let (kind, name, value) = (metric_type.name(), event.name, event.value());
         out.push(format!("sample: {kind} {name:?}, value {value}, tags {{{}}}", tags.join(", ")));
-        let explained = mapper.explain(metric_type, event.name);
-        for other in explained.passed_over.iter().take(PASSED_OVER_MAX) {
-            let (number, pattern) = (other.rule.number + 1, &other.rule.pattern);
-            out.push(format!("  not rule {number} (match {pattern:?}): {}", other.reason));
+        let explained = mapper.explain_event(metric_type, event.name, (&event).into());
+        // A profile has hundreds of rules; of those only near misses say something.
+        let near = |reason: Reason<'_>| {
+            matches!(reason, Reason::TagAbsent(_) | Reason::TagPresent(_) | Reason::Dialect)
+        };
+        let passed_over = explained.passed_over.iter();
+        let passed_over: Vec<_> =
+            passed_over.filter(|other| other.rule.profile.is_none() || near(other.reason)).collect();
+        for other in passed_over.iter().take(PASSED_OVER_MAX) {
+            out.push(format!("  not {}: {}", rule_name(other.rule), other.reason));
         }
-        if let Some(more) = explained.passed_over.len().checked_sub(PASSED_OVER_MAX + 1) {
+        if let Some(more) = passed_over.len().checked_sub(PASSED_OVER_MAX + 1) {
             out.push(format!("  nor {} others", more + 1));
         }
         let Some(rule) = explained.rule else {
@@ -60,9 +65,12 @@ fn explanation(mapper: &Arc<Mapper>, line: &[u8]) -> Vec<String> {
             return;
         };
         let action = if rule.action == RuleAction::Drop { ", which drops it" } else { "" };
-        let (number, pattern, line) = (rule.number + 1, &rule.pattern, rule.line);
         let ttl = rule.series.ttl.map(|ttl| format!(", ttl {ttl:?}")).unwrap_or_default();
-        out.push(format!("  rule {number} (match {pattern:?}, line {line} of the file){action}{ttl}"));
+        let copy = rule.same_event.as_ref();
+        let copy = copy.map(|copy| format!(", copy {} of {:?}", copy.rank, copy.name)).unwrap_or_default();
+        let (number, pattern, line) = (rule.number + 1, &rule.pattern, rule.line);
+        let of = rule.profile.map_or_else(|| "the file".to_owned(), |profile| format!("profile {profile}"));
+        out.push(format!("  rule {number} (match {pattern:?}, line {line} of {of}){action}{copy}{ttl}"));
         out.extend(keys(rule).into_iter().map(|key| format!("    {key}")));
     });
     let outcome = outcome::of_line(mapper, line);
@@ -99,6 +107,12 @@ fn keys(rule: &Rule) -> Vec<String> {
         keys.push(format!("max_series_per_label: {series_max} for each {label}"));
     }
     keys
+}
+
+/// `rule 3 (match "a.*")`, with its profile if it has one.
+pub(super) fn rule_name(rule: &Rule) -> String {
+    let of = rule.profile.map(|profile| format!(" of profile {profile}")).unwrap_or_default();
+    format!("rule {}{of} (match {:?})", rule.number + 1, rule.pattern)
 }
 
 /// What else is counted, and by which metric.

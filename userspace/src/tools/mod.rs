@@ -9,6 +9,7 @@ pub mod explain;
 mod follow;
 pub mod healthcheck;
 pub(crate) mod outcome;
+pub mod profile;
 pub mod tail;
 pub mod top;
 
@@ -22,6 +23,7 @@ pub enum Tool {
     Check(check::CheckFlags),
     Explain(explain::ExplainFlags),
     Diff(diff::DiffFlags),
+    Profile(profile::ProfileCommand),
     Top(top::TopFlags),
     Doctor(doctor::DoctorFlags),
     Tail(tail::TailFlags),
@@ -40,6 +42,7 @@ impl Tool {
             "check" => check::CheckFlags::try_parse_from(arguments()).map(Self::Check),
             "explain" => explain::ExplainFlags::try_parse_from(arguments()).map(Self::Explain),
             "diff" => diff::DiffFlags::try_parse_from(arguments()).map(Self::Diff),
+            "profile" => profile::ProfileCommand::try_parse_from(arguments()).map(Self::Profile),
             "top" => top::TopFlags::try_parse_from(arguments()).map(Self::Top),
             "doctor" => doctor::DoctorFlags::try_parse_from(arguments()).map(Self::Doctor),
             "tail" => tail::TailFlags::try_parse_from(arguments()).map(Self::Tail),
@@ -62,6 +65,7 @@ impl Tool {
             Self::Check(flags) => check::check(flags),
             Self::Explain(flags) => explain::explain(flags),
             Self::Diff(flags) => diff::diff(flags),
+            Self::Profile(command) => profile::profile(command),
             Self::Top(flags) => top::top(flags),
             Self::Tail(flags) => tail::tail(flags),
             Self::Capture(flags) => capture::capture(flags),

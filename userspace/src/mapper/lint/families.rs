@@ -8,7 +8,7 @@ use crate::mapper::{Mapper, problem::Shown};
 
 /// What a rule's events become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(in crate::mapper) enum Kind {
     Counter,
     Gauge,
     Summary,
@@ -16,7 +16,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(in crate::mapper) fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -35,7 +35,7 @@ impl Kind {
 }
 
 /// `None` if events of any type go through the rule.
-fn kind(rule: &Rule) -> Option<Kind> {
+pub(in crate::mapper) fn kind(rule: &Rule) -> Option<Kind> {
     Some(match (rule.metric_type?, rule.counter, rule.series.observer) {
         (MetricType::Counter, CounterType::Counter, _) => Kind::Counter,
         (MetricType::Counter, CounterType::UpDown, _) | (MetricType::Gauge, ..) => Kind::Gauge,
@@ -76,6 +76,13 @@ pub(super) fn check(mapper: &Mapper, findings: &mut Findings) {
     }
 }
 
+/// Keys that each series of the rule has.
+pub(in crate::mapper) fn label_keys(rule: &Rule) -> BTreeSet<String> {
+    let tags = rule.tags.iter().flat_map(|tags| tags.present());
+    let tags = tags.filter_map(|key| rule.tag_changes.renamed(key));
+    tags.chain(rule.labels.iter().map(|(key, _)| &**key)).map(str::to_owned).collect()
+}
+
 fn same_name(name: &str, first: &Rule, rule: &Rule, findings: &mut Findings) {
     let name = Shown(name);
     let other = format!("rule {} (line {})", first.number + 1, first.line);
@@ -95,9 +102,10 @@ fn same_name(name: &str, first: &Rule, rule: &Rule, findings: &mut Findings) {
             format!("help of {name} differs from that in {other}; a family has one, the first that comes");
         findings.add(Severity::Note, rule, text);
     }
-    let keys = |rule: &Rule| rule.labels.iter().map(|(key, _)| key.to_string()).collect::<BTreeSet<_>>();
-    let (own, known) = (keys(rule), keys(first));
-    if own != known {
+    let (own, known) = (label_keys(rule), label_keys(first));
+    // Copies of one event differ in what they tell, and one of them counts at a time.
+    let event = |rule: &Rule| rule.same_event.as_ref().map(|same| same.name.clone());
+    if own != known && (event(rule).is_none() || event(rule) != event(first)) {
         let differing: Vec<_> = own.symmetric_difference(&known).take(5).cloned().collect();
         let text = format!(
             "labels of {name} differ from those in {other} ({}); queries that group by them miss some series",

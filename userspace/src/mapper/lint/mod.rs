@@ -6,6 +6,8 @@
 mod families;
 mod reach;
 
+pub(super) use families::{kind, label_keys};
+
 use std::fmt;
 use std::time::Duration;
 

@@ -51,7 +51,11 @@ fn covering<'a>(mapper: &Mapper, before: &[Entry<'a>], entry: &Entry<'_>) -> Opt
     for metric_type in types {
         let of_type =
             |other: &&Entry<'_>| other.rule.metric_type.is_none_or(|of_type| of_type == *metric_type);
-        let by = before.iter().filter(of_type).find(|other| takes_all(mapper, other, entry))?;
+        let of_tags = |other: &&Entry<'_>| {
+            other.rule.tags.as_ref().is_none_or(|tags| tags.covers(entry.rule.tags.as_ref()))
+        };
+        let mut before = before.iter().filter(of_type).filter(of_tags);
+        let by = before.find(|other| takes_all(mapper, other, entry))?;
         if !found.iter().any(|rule| rule.number == by.rule.number) {
             found.push(by.rule);
         }

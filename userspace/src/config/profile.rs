@@ -1,0 +1,135 @@
+//! Flags of the profile -> the profile and its settings.
+
+use std::fs;
+
+use super::{ConfigError, flag};
+use crate::cli::ProfileFlags;
+use crate::profile::settings::{DAG_IDS_MAX, PREFIXES_MAX};
+use crate::profile::{ALL, DagId, Prefix, Profile, Selected, Settings, Version};
+
+/// Bytes of the file with ids.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// `None` without `--profile`.
+///
+/// # Errors
+///
+/// The first flag whose value does not do.
+pub fn load(flags: &ProfileFlags) -> Result<Option<Selected>, ConfigError> {
+    let settings = settings(flags)?;
+    let Some(name) = flags.profile.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
+    let profile = flag("profile", name, |name| Profile::named(name).ok_or_else(unknown))?;
+    Ok(Some(Selected { profile, settings }))
+}
+
+fn unknown() -> String {
+    let names: Vec<&str> = ALL.iter().map(|profile| profile.name).collect();
+    format!("there is no such profile; write one of {}", names.join(", "))
+}
+
+fn settings(flags: &ProfileFlags) -> Result<Settings, ConfigError> {
+    let mut prefixes: Vec<Prefix> = Vec::new();
+    for text in &flags.prefix {
+        let prefix = flag("profile.prefix", text, str::parse::<Prefix>)?;
+        if !prefixes.contains(&prefix) {
+            prefixes.push(prefix);
+        }
+    }
+    if prefixes.len() > PREFIXES_MAX {
+        return flag("profile.prefix", "", |_| Err(format!("at most {PREFIXES_MAX} of them")));
+    }
+    let version = match flags.airflow_version.as_str() {
+        "auto" => None,
+        text => Some(flag("profile.airflow-version", text, str::parse::<Version>)?),
+    };
+    let defaults = Settings::default();
+    Ok(Settings {
+        prefixes,
+        version: version.unwrap_or(defaults.version),
+        version_seen: version.is_none(),
+        client: flag("profile.client", &flags.client, str::parse)?,
+        dag_ids: dag_ids(flags)?,
+    })
+}
+
+fn dag_ids(flags: &ProfileFlags) -> Result<Vec<DagId>, ConfigError> {
+    let mut ids = Vec::new();
+    for text in &flags.dag_id {
+        ids.push(flag("profile.dag-id", text, str::parse::<DagId>)?);
+    }
+    if let Some(path) = flags.dag_id_file.as_ref().filter(|path| !path.is_empty()) {
+        let text = flag("profile.dag-id-file", path, |path| {
+            let bytes = fs::metadata(path)?.len();
+            if bytes > FILE_BYTES_MAX {
+                return Err(std::io::Error::other(format!("{bytes} bytes; at most {FILE_BYTES_MAX}")));
+            }
+            fs::read_to_string(path)
+        })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for line in lines {
+            ids.push(flag("profile.dag-id-file", line, str::parse::<DagId>)?);
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > DAG_IDS_MAX {
+        return flag("profile.dag-id", "", |_| {
+            Err(format!("at most {DAG_IDS_MAX} of them; only ids with dots are needed"))
+        });
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::Config;
+    use super::*;
+    use crate::cli::Cli;
+
+    fn load(arguments: &[&str]) -> Result<Option<Selected>, String> {
+        let arguments = std::iter::once(&"rotameter").chain(arguments);
+        let config = Config::load(&Cli::from_arguments(arguments).expect("the arguments parse"));
+        config
+            .map(|config| config.mapping.profile)
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    }
+
+    #[test]
+    fn without_a_name_there_is_no_profile() {
+        assert_eq!(load(&[]), Ok(None));
+        assert_eq!(load(&["--profile.prefix=x", "--profile="]), Ok(None));
+        let selected = load(&["--profile=airflow"]).unwrap().unwrap();
+        assert_eq!((selected.profile.name, selected.settings), ("airflow", Settings::default()));
+    }
+
+    #[test]
+    fn what_does_not_do_is_an_error_with_the_way_out() {
+        let error = load(&["--profile=flow"]).unwrap_err();
+        assert!(
+            error.starts_with("--profile=\"flow\": there is no such profile; write one of airflow"),
+            "{error}"
+        );
+        for argument in [
+            "--profile.prefix=1x",
+            "--profile.airflow-version=5",
+            "--profile.client=x",
+            "--profile.dag-id=a..b",
+            "--profile.dag-id-file=/nowhere",
+        ] {
+            assert!(load(&["--profile=airflow", argument]).is_err(), "{argument}");
+        }
+        assert!(load(&vec!["--profile.dag-id=a.b"; 3]).is_ok());
+    }
+
+    #[test]
+    fn ids_come_from_flags_and_a_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "# ours\nb.c\n\n a.b \n").unwrap();
+        let path = format!("--profile.dag-id-file={}", file.path().display());
+        let selected = load(&["--profile=airflow", "--profile.dag-id=c.d", &path]).unwrap().unwrap();
+        let ids: Vec<&str> = selected.settings.dag_ids.iter().map(DagId::as_str).collect();
+        assert_eq!(ids, ["a.b", "b.c", "c.d"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! Copies of one event in -> one of them counts, whatever came first.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::datagram::{Source, Transport};
+use crate::mapper::LoadOptions;
+
+const RULES: &str = "
+defaults: {ttl: 10s}
+mappings:
+- match: ti
+  match_tags: {present: [dag]}
+  name: ti
+  same_event: {name: ti, rank: 1}
+- match: ti.*
+  name: ti
+  labels: {dag: $1}
+  same_event: {name: ti, rank: 2}
+- match: ti
+  name: ti
+  same_event: {name: ti, rank: 3}
+";
+
+fn pipeline() -> Pipeline {
+    let loaded = Mapper::from_text(RULES.as_bytes(), "m.yml", LoadOptions::default()).expect("it loads");
+    let mapper = Arc::new(loaded.mapper);
+    Pipeline::new(PipelineOptions { mapper, ..PipelineOptions::default() }, None)
+}
+
+fn ingest(pipeline: &Pipeline, payload: &str) {
+    let payload = payload.as_bytes();
+    let received = Timestamp(1);
+    pipeline.ingest(&[Datagram { payload, received, source: Source::Nameless, transport: Transport::Udp }]);
+}
+
+#[track_caller]
+fn check(pipeline: &Pipeline, expected: &str) {
+    pipeline.look(|core| core.ledger.check()).expect("the ledger closes");
+    let mut out = Vec::new();
+    pipeline.write_exposition(Vec::new(), Format::Text, &mut out);
+    let text = String::from_utf8(out).expect("an exposition is text");
+    let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(series.join(" "), expected);
+}
+
+#[test]
+fn the_best_copy_that_comes_counts_alone() {
+    let plain = ["ti.a:1|c\nti:1|c", "ti.b:2|c\nti:2|c"];
+    let tagged = ["ti.a:1|c\nti,dag=a:1|c", "ti,dag=b:2|c\nti.b:2|c"];
+    for order in [[0, 1], [1, 0]] {
+        for payloads in [plain, tagged] {
+            let pipeline = pipeline();
+            for round in 1..4 {
+                order.iter().for_each(|at| ingest(&pipeline, payloads[*at]));
+                check(&pipeline, &format!("ti{{dag=\"a\"}} {round} ti{{dag=\"b\"}} {}", 2 * round));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_worse_copy_counts_where_there_is_no_better_one() {
+    let pipeline = pipeline();
+    ingest(&pipeline, "ti:1|c\nti:1|c");
+    check(&pipeline, "ti 2");
+    ingest(&pipeline, "ti.a:1|c");
+    check(&pipeline, "ti{dag=\"a\"} 1");
+    ingest(&pipeline, "ti:1|c\nti,dag=b:1|c\nti.a:1|c\nti:1|c");
+    check(&pipeline, "ti{dag=\"b\"} 1");
+    assert_eq!(pipeline.look(|core| core.ledger.dropped), 3);
+}
+
+#[test]
+fn when_the_better_copy_has_expired_the_worse_one_counts_again() {
+    let pipeline = pipeline();
+    ingest(&pipeline, "ti,dag=b:1|c\nti.a:1|c");
+    check(&pipeline, "ti{dag=\"b\"} 1");
+    let later = Timestamp(Timestamp::now().0 + 20_000_000_000);
+    while pipeline.core.lock().registry.expire(later).more {}
+    ingest(&pipeline, "ti.a:1|c\nti.a:1|c");
+    check(&pipeline, "ti{dag=\"a\"} 2");
+    ingest(&pipeline, "ti,dag=b:1|c\nti.a:1|c");
+    check(&pipeline, "ti{dag=\"b\"} 1");
+}
+
+#[test]
+fn a_reload_knows_who_counted() {
+    let pipeline = pipeline();
+    ingest(&pipeline, "ti,dag=b:1|c");
+    let loaded = Mapper::from_text(RULES.as_bytes(), "m.yml", LoadOptions::default()).expect("it loads");
+    pipeline.reload(Arc::new(loaded.mapper)).expect("there is no kernel to wait for");
+    ingest(&pipeline, "ti.b:1|c\nti,dag=b:1|c");
+    check(&pipeline, "ti{dag=\"b\"} 2");
+}
+
+#[test]
+fn tags_are_part_of_what_is_remembered() {
+    let rules = "mappings:
+- {match: a, match_tags: {present: [k]}, name: one, drop_tags: [k], labels: {from: k}}
+- {match: a, name: two, rename_tags: {l: m}}
+";
+    let loaded = Mapper::from_text(rules.as_bytes(), "m.yml", LoadOptions::default()).expect("it loads");
+    let mapper = Arc::new(loaded.mapper);
+    let pipeline = Pipeline::new(PipelineOptions { mapper, ..PipelineOptions::default() }, None);
+    for _ in 0..3 {
+        ingest(&pipeline, "a:1|c\na,k=v:1|c\na,l=v:1|c\na:1|c|#k:w,l:v");
+    }
+    check(&pipeline, "one{from=\"k\"} 3 one{from=\"k\",l=\"v\"} 3 two 3 two{m=\"v\"} 3");
+}
