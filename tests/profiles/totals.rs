@@ -6,6 +6,9 @@ use super::{dag_ids, is_tagged, recorded, replay, samples, settings, version_of}
 use crate::corpus;
 use rotameter::profile::Settings;
 
+/// Family, plain name, label names, and what a value counts.
+type Family = (&'static str, &'static str, &'static [&'static str], fn(f64) -> f64);
+
 type Totals = BTreeMap<Vec<String>, f64>;
 
 /// A line of a recording, taken apart as far as this needs it.
@@ -99,7 +102,7 @@ fn check(recording: &str, settings: &Settings, known: &[String]) {
     let tagged = is_tagged(recording);
     let same = |value: f64| value;
     let once = |_: f64| 1.0;
-    let families: [(&str, &str, &[&str], fn(f64) -> f64); 3] = [
+    let families: [Family; 3] = [
         ("airflow_task_start_total", "airflow.ti.start", &["dag_id", "task_id"], same),
         ("airflow_task_finish_total", "airflow.ti.finish", &["dag_id", "task_id", "state"], same),
         ("airflow_task_duration_seconds_count", "airflow.task.duration", &["dag_id", "task_id"], once),

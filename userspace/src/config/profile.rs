@@ -120,7 +120,7 @@ mod tests {
         ] {
             assert!(load(&["--profile=airflow", argument]).is_err(), "{argument}");
         }
-        assert!(load(&vec!["--profile.dag-id=a.b"; 3]).is_ok());
+        assert!(load(&["--profile=airflow", "--profile.dag-id=a.b", "--profile.dag-id=a.b"]).is_ok());
     }
 
     #[test]

@@ -44,8 +44,11 @@ pub enum Action {
     SenderUpDown,
     /// Counted, and nothing else.
     Drop,
-    /// The same, for as long as the series lives: it has a better copy of the event.
-    Superseded,
+    /// The same, for as long as the series lives: it has a better copy of the event. After that a counter's
+    /// event counts, and others do what the kernel cannot.
+    Superseded {
+        counter: bool,
+    },
 }
 
 /// Bytes of a line, without its value, up to which it is remembered: senders must not fill the cache with

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::growth::unit;
 use super::*;
 use crate::datagram::{Source, Transport};
+use crate::kernel::promotion::Growth;
 use crate::mapper::LoadOptions;
 
 const RULES: &str = "
@@ -107,4 +109,26 @@ fn tags_are_part_of_what_is_remembered() {
         ingest(&pipeline, "a:1|c\na,k=v:1|c\na,l=v:1|c\na:1|c|#k:w,l:v");
     }
     check(&pipeline, "one{from=\"k\"} 3 one{from=\"k\",l=\"v\"} 3 two 3 two{m=\"v\"} 3");
+}
+
+#[test]
+fn what_the_kernel_counts_of_a_worse_copy_counts_once_the_better_one_has_expired() {
+    let pipeline = pipeline();
+    ingest(&pipeline, "ti,dag=b:1|c");
+    ingest(&pipeline, "ti.a:1|c|@0.5");
+    ingest(&pipeline, "ti.a:1|g");
+    let grow = |entry, lines, sum, at| {
+        pipeline.core.lock().grow(Growth { entry, lines, sum }, Timestamp(Timestamp::now().0 + at));
+    };
+    pipeline.look(|core| {
+        let units = [0, 1, 2].map(|entry| core.cache.entry(entry).and_then(|entry| unit(&entry.recipe)));
+        assert_eq!(units, [Some(1), Some(2), None], "a gauge may not be promoted");
+    });
+    grow(1, 3, 5, 0);
+    check(&pipeline, "ti{dag=\"b\"} 1");
+    assert_eq!(pipeline.look(|core| core.ledger.dropped), 5);
+    let later = 20_000_000_000;
+    while pipeline.core.lock().registry.expire(Timestamp(Timestamp::now().0 + later)).more {}
+    grow(1, 3, 5, later);
+    check(&pipeline, "ti{dag=\"a\"} 10");
 }

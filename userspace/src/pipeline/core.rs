@@ -112,7 +112,7 @@ impl Core {
     /// An observation that counts several times is as many events to statsd_exporter.
     pub(super) fn count_mapping(&mut self, recipe: &Recipe, times: u64) {
         let events = times.saturating_mul(recipe.times);
-        if matches!(recipe.action, Action::Drop | Action::Superseded) {
+        if matches!(recipe.action, Action::Drop | Action::Superseded { .. }) {
             self.ledger.count_mapping(Mapping::Dropped, events);
             return;
         }
@@ -167,7 +167,7 @@ impl Core {
                 self.ledger.dropped += 1;
                 return Ok(());
             }
-            Action::Superseded => {
+            Action::Superseded { .. } => {
                 self.superseded_by(recipe.series)?;
                 self.ledger.dropped += 1;
                 return Ok(());

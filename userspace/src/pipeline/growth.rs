@@ -88,7 +88,7 @@ impl Core {
                 self.ledger.dropped += growth.lines;
                 return Ok(());
             }
-            Action::Superseded => {
+            Action::Superseded { .. } => {
                 self.superseded_by(recipe.series)?;
                 self.ledger.dropped += growth.lines;
                 return Ok(());
@@ -168,7 +168,8 @@ pub(super) fn is_still_of(cache: &RecipeCache, candidate: &Candidate, seed: u64)
 /// for it.
 pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
     match recipe.action {
-        Action::Count | Action::UpDown => {
+        // What is superseded may count one day.
+        Action::Count | Action::UpDown | Action::Superseded { counter: true } => {
             let scale = recipe.scale;
             if !(1.0..=SCALE_MAX).contains(&scale) || scale.fract() != 0.0 {
                 return None;
@@ -182,7 +183,8 @@ pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
             exact_unit(recipe.divisor)?.checked_mul(scale)
         }
         // Nobody looks at the sum.
-        Action::Drop | Action::Superseded => Some(1),
+        Action::Drop => Some(1),
+        Action::Superseded { counter: false } => None,
         // A slot does not know who sent what it counts.
         Action::SenderGauge | Action::SenderUpDown => None,
         Action::Gauge | Action::Observe => None,

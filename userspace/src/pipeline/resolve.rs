@@ -49,7 +49,10 @@ impl Core {
             if let Some(same) = &rule.same_event
                 && let Some(better) = self.copies.better(same, &self.registry)
             {
-                (recipe.action, recipe.series) = (Action::Superseded, better);
+                let counter = event.kind == EventKind::Counter && rule.series.sender_gauge.is_none();
+                recipe.action = Action::Superseded { counter };
+                recipe.scale = rule.scale.unwrap_or(1.0);
+                recipe.series = better;
                 return Ok(recipe);
             }
             rule.tag_changes.apply(&mut labels);
