@@ -19,6 +19,8 @@ pub(crate) const USER: u32 = 65_532;
 
 const PASSWD: &str = "root:x:0:0:root:/:/sbin/nologin\nrotameter:x:65532:65532:rotameter:/:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nrotameter:x:65532:\n";
+/// Container runtimes put their own in its place; without one, `healthcheck` would ask a name server.
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -28,15 +30,20 @@ pub(crate) struct Options {
     /// Run what was made: as the image's user, and, with rights, counting in the kernel; needs root
     #[arg(long)]
     check: bool,
+    /// A static binary that has been built before, elsewhere for example
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Name and tag that the image has once it is loaded
     #[arg(long, value_name = "NAME:TAG", default_value = concat!("rotameter:", env!("CARGO_PKG_VERSION")))]
     name: String,
 }
 
 pub(crate) fn main(options: &Options) -> Result<()> {
-    setup::ensure(&[Purpose::Build, Purpose::Image])?;
-    build::object()?;
-    let root = root(&static_daemon()?)?;
+    let daemon = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => static_daemon()?,
+    };
+    let root = root(&daemon)?;
     println!("root file system: {}", root.display());
     if !options.root_only {
         let image = layout::write(&root, &paths::image(), &options.name)?;
@@ -53,6 +60,8 @@ pub(crate) fn target() -> String {
 
 /// Builds the daemon with the kernel object and without a shared library; returns its path.
 fn static_daemon() -> Result<PathBuf> {
+    setup::ensure(&[Purpose::Build, Purpose::Image])?;
+    build::object()?;
     let target = target();
     let mut build = cargo();
     build.args([
@@ -83,7 +92,7 @@ fn root(daemon: &Path) -> Result<PathBuf> {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
     set_mode(&root.join("tmp"), 0o1777)?;
-    for (file, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP)] {
+    for (file, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/hosts", HOSTS)] {
         let file = root.join(file);
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
     }
