@@ -136,6 +136,25 @@ impl ObjectError {
     }
 }
 
+/// Tries of a load that a signal keeps ending, before it is an error.
+const LOAD_TRIES: usize = 5;
+
+/// Loads a program. A signal that arrives while the verifier is at work ends it with `EAGAIN`, which
+/// says nothing about the program.
+fn insist(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_TRIES {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) =>
+            {
+                debug!("a signal ended the loading of a program; trying again");
+            }
+            done => return done,
+        }
+    }
+    load()
+}
+
 /// What an operator is shown of the verifier's log.
 const VERIFIER_LINES_MAX: usize = 4;
 const VERIFIER_CHARACTERS_MAX: usize = 400;
@@ -268,16 +287,17 @@ impl Object {
             xdp_refused: None,
             cpus,
         };
-        loaded.socket_filter()?.load().map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
+        let program = loaded.socket_filter()?;
+        insist(|| program.load()).map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
         loaded.load_xdp();
         Ok(loaded)
     }
 
     /// A kernel that refuses door 1 may still have door 2.
     fn load_xdp(&mut self) {
-        let result = self
-            .xdp()
-            .and_then(|program| program.load().map_err(|error| ObjectError::load(XDP_PROGRAM, error)));
+        let result = self.xdp().and_then(|program| {
+            insist(|| program.load()).map_err(|error| ObjectError::load(XDP_PROGRAM, error))
+        });
         if let Err(error) = result {
             self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
         }
