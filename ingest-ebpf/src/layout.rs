@@ -6,7 +6,7 @@
 
 /// Symbol of the [`Settings`] in the object. Its number is raised with every change of a layout in
 /// this file or of the identities' hash, here and in the object's `maps.rs`.
-pub const SETTINGS_SYMBOL: &str = "SETTINGS_2";
+pub const SETTINGS_SYMBOL: &str = "SETTINGS_3";
 
 /// Longest payload that a door consumes: one Ethernet frame's worth over IPv4.
 pub const PAYLOAD_BYTES_MAX: usize = 1472;
@@ -14,7 +14,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 1472;
 pub const PAYLOAD_MASK: usize = 2047;
 /// Lines of one datagram that a door resolves; a datagram with more goes to the ring.
 pub const LINES_MAX: usize = 32;
-/// Longest identity in 8-byte words, head and tail each padded to whole words.
+/// Longest identity in 8-byte words, head and tail each padded to pairs of them.
 pub const IDENTITY_WORDS_MAX: usize = 32;
 /// Digits of a value that the splitter reads; 15 digits are exact in an `f64`.
 pub const VALUE_DIGITS_MAX: usize = 15;
@@ -93,18 +93,27 @@ impl Payload {
         unsafe { self.bytes.as_mut_ptr().add(at).cast::<u64>().write_unaligned(word.to_le()) };
     }
 
-    /// Writes a zero word behind the payload's end: what lies there from an earlier datagram must not
-    /// be read as digits, and a NUL ends the last line. Nothing reads further than that word, for
-    /// every scan stops at the NUL.
+    /// Ends the payload, behind which an earlier datagram may have left its bytes: by a NUL, at which
+    /// digits and tails end, and behind a word of them a `:`, at which heads do.
     #[inline(always)]
     pub fn terminate(&mut self, payload_bytes: usize) {
         self.set_word(payload_bytes, 0);
+        self.set_word(payload_bytes + 8, COLONS);
+    }
+
+    /// The same for a payload of which all but the last word are there; of `last` the bytes behind the
+    /// payload are 0, and at least one is.
+    #[inline(always)]
+    pub fn finish(&mut self, last_word: usize, last: u64) {
+        self.set_word(last_word, last);
+        self.set_word(last_word + 8, COLONS);
     }
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const BARS: u64 = ONES * b'|' as u64;
 const GAUGES: u64 = ONES * b'g' as u64;
+const COLONS: u64 = ONES * b':' as u64;
 
 /// Element of `BUCKETS`: four places, each empty (0) or a tag and a slot.
 ///
@@ -144,7 +153,8 @@ pub struct IdentityEntry {
     pub operation: u32,
     /// Bytes of head and tail, `head << 16 | tail`.
     pub shape: u32,
-    /// Head, padded with zeros to whole words, then tail, likewise; the rest are zero.
+    /// Head, padded with zeros to pairs of words and with at least one, then tail, likewise; the rest are
+    /// zero.
     pub words: [u64; IDENTITY_WORDS_MAX],
 }
 

@@ -17,7 +17,7 @@ use ingest_ebpf::{
 };
 
 /// Settings, written into the read-only data before loading, under `layout::SETTINGS_SYMBOL`.
-#[unsafe(export_name = "SETTINGS_2")]
+#[unsafe(export_name = "SETTINGS_3")]
 pub static SETTINGS: Settings = Settings::NONE;
 
 /// Reads one field of the settings; volatile, because the compiler believes it knows the value.
@@ -82,6 +82,15 @@ pub struct Scratch {
     pub payload: Payload,
     pub identity: Identity,
     pub resolved: [Resolved; LINES_MAX],
+    /// Where the next line begins.
+    pub next_line: u32,
+    /// How many there are, and whether the last one ended with `\n`.
+    pub lines: u32,
+    pub newline: u32,
+    /// How far resolving came.
+    pub status: u32,
+    pub payload_bytes: u32,
+    pub padding: u32,
     /// The last destination that was ours, so that a stream of frames looks it up once.
     pub listen_key: ListenKey,
     pub listen_flags: u64,

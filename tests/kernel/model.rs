@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ingest_ebpf::identity::{Identity, NoIdentity, split_line};
+use ingest_ebpf::identity::{Identity, Line, NoIdentity, split_line};
 use ingest_ebpf::layout::{LINES_MAX, PAYLOAD_BYTES_MAX, Payload, SLOT_VALUE_MAX, VALUE_DIGITS_MAX};
 use ingest_ebpf::verdict::Verdict;
 use rotameter::line::{self, Parser, Tally};
@@ -61,6 +61,9 @@ impl Hot {
             let Some(slot) = self.0.get(&key(&identity)) else {
                 return Expected::uncounted(Verdict::NotHot);
             };
+            if line.decimals != 0 {
+                return Expected::uncounted(Verdict::OddLine);
+            }
             if line.value > SLOT_VALUE_MAX {
                 return Expected::uncounted(Verdict::LargeValue);
             }
@@ -105,10 +108,14 @@ impl Hot {
 
 /// Head and tail of an identity, from the words in which the table compares them.
 pub(super) fn key(identity: &Identity) -> Key {
-    let (head, tail) = ((identity.shape >> 16) as usize, (identity.shape & 0xffff) as usize);
-    let bytes: Vec<u8> = identity.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let tail_at = (head / 8 + 1) * 8;
-    (bytes[..head].to_vec(), bytes[tail_at..tail_at + tail].to_vec())
+    (identity.head().collect(), identity.tail().collect())
+}
+
+/// The value of a line as a number.
+#[expect(clippy::cast_precision_loss, reason = "below 10^15")]
+pub(super) fn decimal(line: Line) -> f64 {
+    // Both are exact, so the quotient is the nearest number, as it is where a text is read.
+    line.value as f64 / 10_u64.pow(line.decimals) as f64
 }
 
 /// The events of one line as numbers on the wire, and whether a cache may keep the only one.
