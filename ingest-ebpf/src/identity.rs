@@ -594,7 +594,7 @@ mod tests {
         if colon == 0 || !is_plain(whole) || !is_plain(decimals) || digits.len() > 15 {
             return None;
         }
-        let decimals = if text.contains('.') { decimals.len() as u32 } else { 0 };
+        let decimals = if text.contains('.') { u32::try_from(decimals.len()).ok()? } else { 0 };
         if decimals > 0 && !line[bar..].starts_with(b"|g") {
             return None;
         }

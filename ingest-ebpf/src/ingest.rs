@@ -4,13 +4,15 @@ use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
 use ingest_ebpf::{
     identity::{NoIdentity, load, split_line, store},
-    layout::{BUCKET_PLACES, LINES_MAX, OPERATION_ADD, SLOT_VALUE_MAX, TAG_MASK, tag},
+    layout::{
+        BUCKET_PLACES, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX, TAG_MASK, tag,
+    },
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
 
 use crate::{
-    maps::{BUCKETS, COUNTERS, IDENTITIES, Resolved, SCRATCH, SLOTS, Scratch, setting},
-    ring::{APPENDED, FULL, append},
+    maps::{BUCKETS, COUNTERS, IDENTITIES, LASTS, Resolved, SCRATCH, SLOTS, Scratch, setting},
+    ring::{APPENDED, FULL, append, received_ns},
 };
 
 /// This CPU's working space; the map has exactly one entry, so the look-up cannot fail.
@@ -56,18 +58,26 @@ pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let row = cpu * setting!(slots_per_cpu);
+    if load(&scratch.gauges) != 0 {
+        received_ns(scratch, true);
+    }
     for at in 0..LINES_MAX {
         if at as u32 >= lines {
             break;
         }
-        let Resolved { slot, value } = scratch.resolved[at];
-        if let Some(cell) = SLOTS.get_ptr_mut(row + slot as u32) {
-            // SAFETY: as in `count`.
-            unsafe {
-                (*cell).lines = (*cell).lines.wrapping_add(1);
-                (*cell).sum = (*cell).sum.wrapping_add(value);
-            }
+        let Resolved { slot, operation, value } = scratch.resolved[at];
+        let Some(cell) = SLOTS.get_ptr_mut(row + slot) else { continue };
+        // SAFETY: as in `count`.
+        let cell = unsafe { &mut *cell };
+        let lines = cell.lines.wrapping_add(1);
+        if operation == OPERATION_LAST {
+            keep(row + slot, lines, LastValue { number: value, received_ns: scratch.clock_ns + at as u64 });
+        } else {
+            cell.sum = cell.sum.wrapping_add(value);
         }
+        // Last, and volatile as what is before it: who sees the line sees its value.
+        // SAFETY: a valid, aligned word that only this CPU writes.
+        unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
     }
     if load(&scratch.newline) != 0 {
         count(empty_lines_column(door), 1);
@@ -75,11 +85,26 @@ pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length
     Verdict::Counted
 }
 
+/// Keeps a gauge's value as that of its line number `lines`.
+#[inline(always)]
+fn keep(index: u32, lines: u64, value: LastValue) {
+    let Some(cell) = LASTS.get_ptr_mut(index) else { return };
+    // SAFETY: a valid, aligned element, of which only this CPU writes its row; the daemon reads the other
+    // one of the two values until `lines` has risen. Volatile keeps the compiler from moving these
+    // stores behind that, and x86 processors do not move stores.
+    unsafe {
+        let to = (&raw mut (*cell).values).cast::<LastValue>().add((lines & 1) as usize);
+        (&raw mut (*to).number).write_volatile(value.number);
+        (&raw mut (*to).received_ns).write_volatile(value.received_ns);
+    }
+}
+
 /// Resolves every line, as far as they are hot.
 #[inline(always)]
 fn resolve(scratch: &mut Scratch) {
     store(&mut scratch.next_line, 0);
     store(&mut scratch.lines, 0);
+    store(&mut scratch.gauges, 0);
     // Most datagrams have one line, and need no call.
     let mut status = resolve_line(scratch);
     for _ in 0..(LINES_MAX as u32).div_ceil(LINES_PER_CALL) {
@@ -93,7 +118,7 @@ fn resolve(scratch: &mut Scratch) {
 
 /// Lines that one call resolves. A return from a call costs as much as a quarter of a line, where the
 /// kernel guards returns against speculation.
-const LINES_PER_CALL: u32 = 6;
+const LINES_PER_CALL: u32 = 9;
 
 const STATUS_MORE: u32 = 0;
 const STATUS_HOT: u32 = 1;
@@ -135,18 +160,20 @@ fn resolve_line(scratch: &mut Scratch) -> u32 {
         Err(NoIdentity::Odd) => return STATUS_ODD,
         Err(NoIdentity::Long) => return STATUS_LONG,
     };
-    let Some(slot) = find(line.hash, scratch) else { return STATUS_COLD };
-    if line.decimals != 0 {
+    let Some((slot, operation)) = find(line.hash, scratch) else { return STATUS_COLD };
+    let mut value = line.value;
+    if operation == OPERATION_LAST {
+        value = LastValue::pack(value, line.decimals);
+        store(&mut scratch.gauges, 1);
+    } else if line.decimals != 0 {
         return STATUS_ODD;
-    }
-    if line.value > SLOT_VALUE_MAX {
+    } else if value > SLOT_VALUE_MAX {
         return STATUS_LARGE;
     }
     // Masked rather than compared: the verifier of Linux 6.1 forgets what a comparison says about the
     // copy of a number that lies on the stack.
     let index = load(&scratch.lines);
-    scratch.resolved[(index & (LINES_MAX as u32 - 1)) as usize] =
-        Resolved { slot: u64::from(slot), value: line.value };
+    scratch.resolved[(index & (LINES_MAX as u32 - 1)) as usize] = Resolved { slot, operation, value };
     store(&mut scratch.lines, index + 1);
     store(&mut scratch.next_line, line.next as u32);
     if load(&scratch.next_line) < load(&scratch.payload_bytes) {
@@ -156,9 +183,9 @@ fn resolve_line(scratch: &mut Scratch) -> u32 {
     STATUS_HOT
 }
 
-/// The slot of the identity in the scratch space, if it is promoted.
+/// The slot of the identity in the scratch space and what is done there, if it is promoted.
 #[inline(always)]
-fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
+fn find(hash: u64, scratch: &Scratch) -> Option<(u32, u32)> {
     let bucket = BUCKETS.get(hash as u32 & setting!(bucket_mask))?;
     for at in 0..BUCKET_PLACES as usize {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
@@ -171,7 +198,10 @@ fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
             return None;
         }
         let entry = IDENTITIES.get(slot)?;
-        return (entry.operation == OPERATION_ADD && scratch.identity.equals(entry)).then_some(slot);
+        // The stores of a value and of its line must stay in order, as those of a ring's record.
+        let ordered = cfg!(bpf_target_arch = "x86_64");
+        let known = entry.operation == OPERATION_ADD || (ordered && entry.operation == OPERATION_LAST);
+        return (known && scratch.identity.equals(entry)).then_some((slot, entry.operation));
     }
     None
 }

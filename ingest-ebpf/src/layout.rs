@@ -163,6 +163,9 @@ const _: () = assert!(size_of::<IdentityEntry>() == 8 + 8 * IDENTITY_WORDS_MAX);
 /// Add the value to the slot's sum and one to its lines: counters.
 pub const OPERATION_ADD: u32 = 1;
 
+/// Keep the value and its time, and add one to the slot's lines: absolute gauges.
+pub const OPERATION_LAST: u32 = 2;
+
 /// One cell of `SLOTS[cpu][slot]`. It only grows; nobody resets it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,6 +177,48 @@ pub struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() == 16);
+
+/// One cell of `LASTS[cpu][slot]`: the newest value of a gauge on this CPU.
+///
+/// There are two, so that one is always whole: with `n` lines in the slot it is that of index `n % 2`,
+/// and the next line is written into the other one before `n` rises.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastCell {
+    pub values: [LastValue; 2],
+}
+
+const _: () = assert!(size_of::<LastCell>() == 32);
+
+/// A gauge's value and when it was received.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastValue {
+    /// The digits as a number, and in the highest four bits how many stand behind the point.
+    pub number: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds, and one more for each line of its datagram that stands before it.
+    /// 0: there is no value yet.
+    pub received_ns: u64,
+}
+
+impl LastValue {
+    /// A value as the splitter reads it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(digits: u64, decimals: u32) -> u64 {
+        digits | (decimals as u64) << DECIMALS_SHIFT
+    }
+
+    /// Digits, and how many of them stand behind the point.
+    #[must_use]
+    pub const fn unpack(self) -> (u64, u32) {
+        (self.number & ((1 << DECIMALS_SHIFT) - 1), (self.number >> DECIMALS_SHIFT) as u32)
+    }
+}
+
+/// Fifteen digits fit below.
+const DECIMALS_SHIFT: u32 = 60;
+const _: () = assert!(VALUE_DIGITS_MAX == 15 && 10_u64.pow(15) < 1 << DECIMALS_SHIFT);
 
 /// What stands in front of the payload in a ring record.
 #[repr(C)]

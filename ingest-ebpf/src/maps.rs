@@ -11,8 +11,8 @@ use aya_ebpf::{
 use ingest_ebpf::{
     identity::Identity,
     layout::{
-        Bucket, IdentityEntry, LINES_MAX, ListenEntry, ListenKey, Payload, RecordHeader, RingPositions,
-        Segment, Settings, Slot,
+        Bucket, IdentityEntry, LINES_MAX, LastCell, ListenEntry, ListenKey, Payload, RecordHeader,
+        RingPositions, Segment, Settings, Slot,
     },
 };
 
@@ -42,6 +42,10 @@ pub static IDENTITIES: Array<IdentityEntry> = Array::with_max_entries(1, BPF_F_M
 /// `[cpu][slot]`. Fixed size; each CPU writes its own row, the daemon reads all by memory map.
 #[map]
 pub static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// `[cpu][slot]`: values of gauges, beside the lines in `SLOTS`. Written and read as that.
+#[map]
+pub static LASTS: Array<LastCell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// `[cpu][column]`, columns as in `verdict.rs`. Fixed size, read by memory map.
 #[map]
@@ -90,7 +94,8 @@ pub struct Scratch {
     /// How far resolving came.
     pub status: u32,
     pub payload_bytes: u32,
-    pub padding: u32,
+    /// Whether a line is a gauge's, which needs the time.
+    pub gauges: u32,
     /// The last destination that was ours, so that a stream of frames looks it up once.
     pub listen_key: ListenKey,
     pub listen_flags: u64,
@@ -107,6 +112,9 @@ pub struct Scratch {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Resolved {
-    pub slot: u64,
+    pub slot: u32,
+    /// One of the `OPERATION_*` numbers.
+    pub operation: u32,
+    /// What is added, or a [`LastValue`](ingest_ebpf::layout::LastValue)'s number.
     pub value: u64,
 }

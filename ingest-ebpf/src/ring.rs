@@ -83,7 +83,7 @@ fn waiting(positions: &RingPositions) -> u32 {
 /// 10 ms): what comes in between gets the time of the last reading, which no later one of this ring
 /// undercuts.
 #[inline(always)]
-fn received_ns(scratch: &mut Scratch, exact: bool) -> u64 {
+pub fn received_ns(scratch: &mut Scratch, exact: bool) -> u64 {
     // SAFETY: the helper has no preconditions.
     let tick = unsafe { bpf_jiffies64() };
     if exact || tick != scratch.clock_tick {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ingest_ebpf::layout::{OPERATION_ADD, PAYLOAD_BYTES_MAX};
+use ingest_ebpf::layout::{OPERATION_ADD, OPERATION_LAST, PAYLOAD_BYTES_MAX};
 use ingest_ebpf::verdict::{Door, Verdict};
 use rotameter::kernel::identities::{HashedIdentity, Refused, identity_of};
 use rotameter_bench::frame::{UdpChecksum, frame};
@@ -67,6 +67,31 @@ fn hot_lines_are_counted_each_in_its_slot() {
         &[(SLOT, (1, 1)), (TAGGED_SLOT, (1, 1))],
         1,
     );
+}
+
+#[test]
+#[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
+fn the_last_value_of_a_gauge_is_kept() {
+    let kernel = &mut kernel();
+    kernel.promote_as(b"airflow.pool:1|g", 7, OPERATION_LAST);
+    let check = |kernel: &mut Loaded, payload: &str, lines, value| {
+        let (slots, values) = ([(7, (lines, 0))].into(), [(7, value)].into());
+        let expected = Effect { slots, values, ..Effect::of(Door::Xdp, Verdict::Counted) };
+        assert_eq!(kernel.run_xdp(&frame().payload(payload.as_bytes())), expected, "{payload}");
+    };
+    check(kernel, "airflow.pool:0|g", 1, (0, 0));
+    check(kernel, "airflow.pool:128|g", 1, (128, 0));
+    check(kernel, "airflow.pool:128|g", 1, (128, 0));
+    check(kernel, "airflow.pool:4294967296|g", 1, (4_294_967_296, 0));
+    check(kernel, "airflow.pool:999999999999999|g", 1, (999_999_999_999_999, 0));
+    check(kernel, "airflow.pool:3.0|g", 1, (30, 1));
+    check(kernel, "airflow.pool:97.512345|g", 1, (97_512_345, 6));
+    check(kernel, "airflow.pool:1|g\nairflow.pool:2|g\nairflow.pool:1.5|g", 3, (15, 1));
+    for value in ["-1", "+1", "inf", "nan", "1e3", "0.5132538035440165", "1.", ".5", "1234567890123456"] {
+        check_ringed(kernel, format!("airflow.pool:{value}|g").as_bytes(), Verdict::OddLine);
+    }
+    check_ringed(kernel, b"airflow.pool:1|g\nairflow.cold:1|g", Verdict::NotHot);
+    check_ringed(kernel, b"airflow.pool:1.5|ms", Verdict::OddLine);
 }
 
 #[test]
@@ -240,7 +265,7 @@ fn a_collision_is_refused_and_can_only_mean_not_hot() {
 #[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
 fn an_entry_that_the_program_does_not_understand_is_not_hot() {
     let kernel = &mut kernel();
-    kernel.promote_as(b"airflow.unknown:1|c", 40, OPERATION_ADD + 1);
+    kernel.promote_as(b"airflow.unknown:1|c", 40, OPERATION_LAST + 1);
     check_ringed(kernel, b"airflow.unknown:1|c", Verdict::NotHot);
     kernel.promote_as(b"airflow.none:1|c", 41, 0);
     check_ringed(kernel, b"airflow.none:1|c", Verdict::NotHot);
