@@ -265,7 +265,7 @@ fn load(frame: &Frame, udp: usize, length: usize, scratch: &mut Scratch) -> Resu
     // SAFETY: inside the frame, as just said; any bytes are a u64.
     let ending = unsafe { ((behind - 8) as *const u64).read_unaligned() };
     let last = if rest == 0 { 0 } else { ending >> (64 - 8 * rest) };
-    scratch.payload.set_word(payload - rest, last);
+    scratch.payload.finish(payload - rest, last);
     let mut sum = halves(last);
     for at in 0..PAYLOAD_BYTES_MAX / 8 {
         if at >= payload / 8 {

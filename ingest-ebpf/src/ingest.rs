@@ -3,14 +3,16 @@
 use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
 use ingest_ebpf::{
-    identity::{NoIdentity, split_line},
-    layout::{BUCKET_PLACES, LINES_MAX, OPERATION_ADD, SLOT_VALUE_MAX, TAG_MASK, tag},
+    identity::{NoIdentity, load, split_line, store},
+    layout::{
+        BUCKET_PLACES, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX, TAG_MASK, tag,
+    },
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
 
 use crate::{
-    maps::{BUCKETS, COUNTERS, IDENTITIES, Resolved, SCRATCH, SLOTS, Scratch, setting},
-    ring::{APPENDED, FULL, append},
+    maps::{BUCKETS, COUNTERS, IDENTITIES, LASTS, Resolved, SCRATCH, SLOTS, Scratch, setting},
+    ring::{APPENDED, FULL, append, received_ns},
 };
 
 /// This CPU's working space; the map has exactly one entry, so the look-up cannot fail.
@@ -47,94 +49,143 @@ pub fn counted(door: Door, verdict: Verdict) -> Verdict {
 /// nothing can fail. So a datagram is consumed whole or not at all.
 #[inline(always)]
 pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length: usize) -> Verdict {
-    let (lines, newline) = match resolve(length as u32) {
-        Ok(resolved) => resolved,
-        Err(reason) => return ring(ctx, door, scratch, length, reason),
-    };
+    store(&mut scratch.payload_bytes, length as u32);
+    resolve(scratch);
+    if load(&scratch.status) != STATUS_HOT {
+        return ring(ctx, door, scratch);
+    }
+    let lines = load(&scratch.lines);
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let row = cpu * setting!(slots_per_cpu);
+    if load(&scratch.gauges) != 0 {
+        received_ns(scratch, true);
+    }
     for at in 0..LINES_MAX {
         if at as u32 >= lines {
             break;
         }
-        let Resolved { slot, value } = scratch.resolved[at];
-        if let Some(cell) = SLOTS.get_ptr_mut(row + slot as u32) {
-            // SAFETY: as in `count`.
-            unsafe {
-                (*cell).lines = (*cell).lines.wrapping_add(1);
-                (*cell).sum = (*cell).sum.wrapping_add(value);
-            }
+        let Resolved { slot, operation, value } = scratch.resolved[at];
+        let Some(cell) = SLOTS.get_ptr_mut(row + slot) else { continue };
+        // SAFETY: as in `count`.
+        let cell = unsafe { &mut *cell };
+        let lines = cell.lines.wrapping_add(1);
+        if operation == OPERATION_LAST {
+            keep(row + slot, lines, LastValue { number: value, received_ns: scratch.clock_ns + at as u64 });
+        } else {
+            cell.sum = cell.sum.wrapping_add(value);
         }
+        // Last, and volatile as what is before it: who sees the line sees its value.
+        // SAFETY: a valid, aligned word that only this CPU writes.
+        unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
     }
-    if newline {
+    if load(&scratch.newline) != 0 {
         count(empty_lines_column(door), 1);
     }
     Verdict::Counted
 }
 
-/// Resolves every line: how many there are, and whether the last one ended with `\n`.
+/// Keeps a gauge's value as that of its line number `lines`.
 #[inline(always)]
-fn resolve(length: u32) -> Result<(u32, bool), Verdict> {
-    let mut at = 0;
-    for index in 0..LINES_MAX as u32 {
-        let resolved = resolve_line(at, length, index);
-        match resolved >> STATUS_SHIFT {
-            STATUS_HOT => {}
-            STATUS_ODD => return Err(Verdict::OddLine),
-            STATUS_LONG => return Err(Verdict::LongLine),
-            STATUS_LARGE => return Err(Verdict::LargeValue),
-            _ => return Err(Verdict::NotHot),
-        }
-        at = (resolved & NEXT_MASK) as u32;
-        if at >= length {
-            return Ok((index + 1, resolved & NEWLINE != 0));
-        }
+fn keep(index: u32, lines: u64, value: LastValue) {
+    let Some(cell) = LASTS.get_ptr_mut(index) else { return };
+    // SAFETY: a valid, aligned element, of which only this CPU writes its row; the daemon reads the other
+    // one of the two values until `lines` has risen. Volatile keeps the compiler from moving these
+    // stores behind that, and x86 processors do not move stores.
+    unsafe {
+        let to = (&raw mut (*cell).values).cast::<LastValue>().add((lines & 1) as usize);
+        (&raw mut (*to).number).write_volatile(value.number);
+        (&raw mut (*to).received_ns).write_volatile(value.received_ns);
     }
-    Err(Verdict::ManyLines)
 }
 
-const STATUS_SHIFT: u64 = 32;
-const STATUS_HOT: u64 = 1;
-const STATUS_COLD: u64 = 2;
-const STATUS_ODD: u64 = 3;
-const STATUS_LONG: u64 = 4;
-const STATUS_LARGE: u64 = 5;
-const NEWLINE: u64 = 1 << 16;
-const NEXT_MASK: u64 = 0xffff;
+/// Resolves every line, as far as they are hot.
+#[inline(always)]
+fn resolve(scratch: &mut Scratch) {
+    store(&mut scratch.next_line, 0);
+    store(&mut scratch.lines, 0);
+    store(&mut scratch.gauges, 0);
+    // Most datagrams have one line, and need no call.
+    let mut status = resolve_line(scratch);
+    for _ in 0..(LINES_MAX as u32).div_ceil(LINES_PER_CALL) {
+        if status != STATUS_MORE {
+            break;
+        }
+        status = resolve_lines();
+    }
+    store(&mut scratch.status, status);
+}
 
-/// Resolves the line that begins at `start`, into `resolved[index]` of the scratch space.
+/// Lines that one call resolves. A return from a call costs as much as a quarter of a line, where the
+/// kernel guards returns against speculation.
+const LINES_PER_CALL: u32 = 9;
+
+const STATUS_MORE: u32 = 0;
+const STATUS_HOT: u32 = 1;
+const STATUS_COLD: u32 = 2;
+const STATUS_ODD: u32 = 3;
+const STATUS_LONG: u32 = 4;
+const STATUS_LARGE: u32 = 5;
+
+/// Resolves the next lines, [`LINES_PER_CALL`] at most.
 ///
-/// A global function: the verifier checks it once by itself, with any arguments, and not again for
-/// each of the lines. Its result is packed, because such a function returns one number.
+/// A global function: the verifier checks it once by itself, and not again for each of its calls.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn resolve_line(start: u32, length: u32, index: u32) -> u64 {
-    let Some(scratch) = scratch() else { return STATUS_COLD << STATUS_SHIFT };
+pub extern "C" fn resolve_lines() -> u32 {
+    let Some(scratch) = scratch() else { return STATUS_COLD };
+    for _ in 0..LINES_PER_CALL {
+        if load(&scratch.lines) >= LINES_MAX as u32 {
+            break;
+        }
+        let status = resolve_line(scratch);
+        if status != STATUS_MORE {
+            return status;
+        }
+    }
+    STATUS_MORE
+}
+
+/// Resolves the next line; [`STATUS_HOT`] if it is the last.
+#[inline(always)]
+fn resolve_line(scratch: &mut Scratch) -> u32 {
     let line = match split_line(
         &scratch.payload,
-        start as usize,
-        length as usize,
+        load(&scratch.next_line) as usize,
+        load(&scratch.payload_bytes) as usize,
         setting!(seed),
         &mut scratch.identity,
     ) {
         Ok(line) => line,
-        Err(NoIdentity::Odd) => return STATUS_ODD << STATUS_SHIFT,
-        Err(NoIdentity::Long) => return STATUS_LONG << STATUS_SHIFT,
+        Err(NoIdentity::Odd) => return STATUS_ODD,
+        Err(NoIdentity::Long) => return STATUS_LONG,
     };
-    let Some(slot) = find(line.hash, scratch) else { return STATUS_COLD << STATUS_SHIFT };
-    if line.value > SLOT_VALUE_MAX {
-        return STATUS_LARGE << STATUS_SHIFT;
+    let Some((slot, operation)) = find(line.hash, scratch) else { return STATUS_COLD };
+    let mut value = line.value;
+    if operation == OPERATION_LAST {
+        value = LastValue::pack(value, line.decimals);
+        store(&mut scratch.gauges, 1);
+    } else if line.decimals != 0 {
+        return STATUS_ODD;
+    } else if value > SLOT_VALUE_MAX {
+        return STATUS_LARGE;
     }
-    scratch.resolved[(index & (LINES_MAX as u32 - 1)) as usize] =
-        Resolved { slot: u64::from(slot), value: line.value };
-    let newline = if line.newline { NEWLINE } else { 0 };
-    (STATUS_HOT << STATUS_SHIFT) | newline | (line.next as u64 & NEXT_MASK)
+    // Masked rather than compared: the verifier of Linux 6.1 forgets what a comparison says about the
+    // copy of a number that lies on the stack.
+    let index = load(&scratch.lines);
+    scratch.resolved[(index & (LINES_MAX as u32 - 1)) as usize] = Resolved { slot, operation, value };
+    store(&mut scratch.lines, index + 1);
+    store(&mut scratch.next_line, line.next as u32);
+    if load(&scratch.next_line) < load(&scratch.payload_bytes) {
+        return STATUS_MORE;
+    }
+    store(&mut scratch.newline, u32::from(line.newline));
+    STATUS_HOT
 }
 
-/// The slot of the identity in the scratch space, if it is promoted.
+/// The slot of the identity in the scratch space and what is done there, if it is promoted.
 #[inline(always)]
-fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
+fn find(hash: u64, scratch: &Scratch) -> Option<(u32, u32)> {
     let bucket = BUCKETS.get(hash as u32 & setting!(bucket_mask))?;
     for at in 0..BUCKET_PLACES as usize {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
@@ -147,7 +198,10 @@ fn find(hash: u64, scratch: &Scratch) -> Option<u32> {
             return None;
         }
         let entry = IDENTITIES.get(slot)?;
-        return (entry.operation == OPERATION_ADD && scratch.identity.equals(entry)).then_some(slot);
+        // The stores of a value and of its line must stay in order, as those of a ring's record.
+        let ordered = cfg!(bpf_target_arch = "x86_64");
+        let known = entry.operation == OPERATION_ADD || (ordered && entry.operation == OPERATION_LAST);
+        return (known && scratch.identity.equals(entry)).then_some((slot, entry.operation));
     }
     None
 }
@@ -157,19 +211,19 @@ const RING_FULL_LOG_EVERY: u64 = 1 << 20;
 
 /// Copies the whole datagram into this CPU's ring.
 #[inline(always)]
-fn ring<C: EbpfContext>(
-    ctx: &C,
-    door: Door,
-    scratch: &mut Scratch,
-    length: usize,
-    reason: Verdict,
-) -> Verdict {
+fn ring<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch) -> Verdict {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     scratch.header.door = door as u32;
-    scratch.header.payload_bytes = length as u16;
-    match append(cpu, length as u32) {
-        APPENDED => reason,
+    scratch.header.payload_bytes = load(&scratch.payload_bytes) as u16;
+    match append(cpu, scratch) {
+        APPENDED => match load(&scratch.status) {
+            STATUS_MORE => Verdict::ManyLines,
+            STATUS_ODD => Verdict::OddLine,
+            STATUS_LONG => Verdict::LongLine,
+            STATUS_LARGE => Verdict::LargeValue,
+            _ => Verdict::NotHot,
+        },
         FULL => {
             scratch.ring_full = scratch.ring_full.wrapping_add(1);
             if scratch.ring_full.is_multiple_of(RING_FULL_LOG_EVERY) {

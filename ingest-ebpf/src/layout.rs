@@ -6,7 +6,7 @@
 
 /// Symbol of the [`Settings`] in the object. Its number is raised with every change of a layout in
 /// this file or of the identities' hash, here and in the object's `maps.rs`.
-pub const SETTINGS_SYMBOL: &str = "SETTINGS_2";
+pub const SETTINGS_SYMBOL: &str = "SETTINGS_3";
 
 /// Longest payload that a door consumes: one Ethernet frame's worth over IPv4.
 pub const PAYLOAD_BYTES_MAX: usize = 1472;
@@ -14,7 +14,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 1472;
 pub const PAYLOAD_MASK: usize = 2047;
 /// Lines of one datagram that a door resolves; a datagram with more goes to the ring.
 pub const LINES_MAX: usize = 32;
-/// Longest identity in 8-byte words, head and tail each padded to whole words.
+/// Longest identity in 8-byte words, head and tail each padded to pairs of them.
 pub const IDENTITY_WORDS_MAX: usize = 32;
 /// Digits of a value that the splitter reads; 15 digits are exact in an `f64`.
 pub const VALUE_DIGITS_MAX: usize = 15;
@@ -93,18 +93,27 @@ impl Payload {
         unsafe { self.bytes.as_mut_ptr().add(at).cast::<u64>().write_unaligned(word.to_le()) };
     }
 
-    /// Writes a zero word behind the payload's end: what lies there from an earlier datagram must not
-    /// be read as digits, and a NUL ends the last line. Nothing reads further than that word, for
-    /// every scan stops at the NUL.
+    /// Ends the payload, behind which an earlier datagram may have left its bytes: by a NUL, at which
+    /// digits and tails end, and behind a word of them a `:`, at which heads do.
     #[inline(always)]
     pub fn terminate(&mut self, payload_bytes: usize) {
         self.set_word(payload_bytes, 0);
+        self.set_word(payload_bytes + 8, COLONS);
+    }
+
+    /// The same for a payload of which all but the last word are there; of `last` the bytes behind the
+    /// payload are 0, and at least one is.
+    #[inline(always)]
+    pub fn finish(&mut self, last_word: usize, last: u64) {
+        self.set_word(last_word, last);
+        self.set_word(last_word + 8, COLONS);
     }
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const BARS: u64 = ONES * b'|' as u64;
 const GAUGES: u64 = ONES * b'g' as u64;
+const COLONS: u64 = ONES * b':' as u64;
 
 /// Element of `BUCKETS`: four places, each empty (0) or a tag and a slot.
 ///
@@ -144,7 +153,8 @@ pub struct IdentityEntry {
     pub operation: u32,
     /// Bytes of head and tail, `head << 16 | tail`.
     pub shape: u32,
-    /// Head, padded with zeros to whole words, then tail, likewise; the rest are zero.
+    /// Head, padded with zeros to pairs of words and with at least one, then tail, likewise; the rest are
+    /// zero.
     pub words: [u64; IDENTITY_WORDS_MAX],
 }
 
@@ -152,6 +162,9 @@ const _: () = assert!(size_of::<IdentityEntry>() == 8 + 8 * IDENTITY_WORDS_MAX);
 
 /// Add the value to the slot's sum and one to its lines: counters.
 pub const OPERATION_ADD: u32 = 1;
+
+/// Keep the value and its time, and add one to the slot's lines: absolute gauges.
+pub const OPERATION_LAST: u32 = 2;
 
 /// One cell of `SLOTS[cpu][slot]`. It only grows; nobody resets it.
 #[repr(C)]
@@ -164,6 +177,48 @@ pub struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() == 16);
+
+/// One cell of `LASTS[cpu][slot]`: the newest value of a gauge on this CPU.
+///
+/// There are two, so that one is always whole: with `n` lines in the slot it is that of index `n % 2`,
+/// and the next line is written into the other one before `n` rises.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastCell {
+    pub values: [LastValue; 2],
+}
+
+const _: () = assert!(size_of::<LastCell>() == 32);
+
+/// A gauge's value and when it was received.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastValue {
+    /// The digits as a number, and in the highest four bits how many stand behind the point.
+    pub number: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds, and one more for each line of its datagram that stands before it.
+    /// 0: there is no value yet.
+    pub received_ns: u64,
+}
+
+impl LastValue {
+    /// A value as the splitter reads it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(digits: u64, decimals: u32) -> u64 {
+        digits | (decimals as u64) << DECIMALS_SHIFT
+    }
+
+    /// Digits, and how many of them stand behind the point.
+    #[must_use]
+    pub const fn unpack(self) -> (u64, u32) {
+        (self.number & ((1 << DECIMALS_SHIFT) - 1), (self.number >> DECIMALS_SHIFT) as u32)
+    }
+}
+
+/// Fifteen digits fit below.
+const DECIMALS_SHIFT: u32 = 60;
+const _: () = assert!(VALUE_DIGITS_MAX == 15 && 10_u64.pow(15) < 1 << DECIMALS_SHIFT);
 
 /// What stands in front of the payload in a ring record.
 #[repr(C)]

@@ -11,13 +11,13 @@ use aya_ebpf::{
 use ingest_ebpf::{
     identity::Identity,
     layout::{
-        Bucket, IdentityEntry, LINES_MAX, ListenEntry, ListenKey, Payload, RecordHeader, RingPositions,
-        Segment, Settings, Slot,
+        Bucket, IdentityEntry, LINES_MAX, LastCell, ListenEntry, ListenKey, Payload, RecordHeader,
+        RingPositions, Segment, Settings, Slot,
     },
 };
 
 /// Settings, written into the read-only data before loading, under `layout::SETTINGS_SYMBOL`.
-#[unsafe(export_name = "SETTINGS_2")]
+#[unsafe(export_name = "SETTINGS_3")]
 pub static SETTINGS: Settings = Settings::NONE;
 
 /// Reads one field of the settings; volatile, because the compiler believes it knows the value.
@@ -42,6 +42,10 @@ pub static IDENTITIES: Array<IdentityEntry> = Array::with_max_entries(1, BPF_F_M
 /// `[cpu][slot]`. Fixed size; each CPU writes its own row, the daemon reads all by memory map.
 #[map]
 pub static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// `[cpu][slot]`: values of gauges, beside the lines in `SLOTS`. Written and read as that.
+#[map]
+pub static LASTS: Array<LastCell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// `[cpu][column]`, columns as in `verdict.rs`. Fixed size, read by memory map.
 #[map]
@@ -82,6 +86,16 @@ pub struct Scratch {
     pub payload: Payload,
     pub identity: Identity,
     pub resolved: [Resolved; LINES_MAX],
+    /// Where the next line begins.
+    pub next_line: u32,
+    /// How many there are, and whether the last one ended with `\n`.
+    pub lines: u32,
+    pub newline: u32,
+    /// How far resolving came.
+    pub status: u32,
+    pub payload_bytes: u32,
+    /// Whether a line is a gauge's, which needs the time.
+    pub gauges: u32,
     /// The last destination that was ours, so that a stream of frames looks it up once.
     pub listen_key: ListenKey,
     pub listen_flags: u64,
@@ -98,6 +112,9 @@ pub struct Scratch {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Resolved {
-    pub slot: u64,
+    pub slot: u32,
+    /// One of the `OPERATION_*` numbers.
+    pub operation: u32,
+    /// What is added, or a [`LastValue`](ingest_ebpf::layout::LastValue)'s number.
     pub value: u64,
 }

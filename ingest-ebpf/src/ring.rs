@@ -5,12 +5,12 @@
 //! kernel's ring buffer takes a lock and two calls for each.
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, generated::bpf_jiffies64};
-use ingest_ebpf::layout::{PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RingPosition, RingPositions, Segment};
-
-use crate::{
-    ingest::scratch,
-    maps::{DOORBELL, RING_POSITIONS, RINGS, Scratch, setting},
+use ingest_ebpf::{
+    identity::load,
+    layout::{PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RingPosition, RingPositions, Segment},
 };
+
+use crate::maps::{DOORBELL, RING_POSITIONS, RINGS, Scratch, setting};
 
 /// What became of a record.
 pub const APPENDED: u64 = 0;
@@ -20,21 +20,17 @@ pub const NO_RING: u64 = 2;
 
 /// Appends the payload in the scratch space and its header, which lacks the time only, to the ring of
 /// `cpu`: the CPU that we run on. One of the numbers above.
-///
-/// A global function: the verifier checks it once by itself, and not again for each way to it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn append(cpu: u32, payload_bytes: u32) -> u64 {
+#[inline(always)]
+pub fn append(cpu: u32, scratch: &mut Scratch) -> u64 {
     // Other processors need a barrier in `publish`, which stable Rust cannot express for bpf: a store with
     // release is known there since Linux 6.15 only. Until it can, all is passed to the socket.
     if cfg!(not(bpf_target_arch = "x86_64")) {
         return NO_RING;
     }
-    let payload_bytes = payload_bytes as usize;
+    let payload_bytes = load(&scratch.payload_bytes) as usize;
     if payload_bytes > PAYLOAD_BYTES_MAX {
         return NO_RING;
     }
-    let Some(scratch) = scratch() else { return NO_RING };
     let Some(positions) = RING_POSITIONS.get_ptr_mut(cpu) else { return NO_RING };
     // SAFETY: an element of an array lives as long as the program. Only this CPU writes to it, but for
     // the consumer's position, which only `waiting` reads.
@@ -63,7 +59,8 @@ pub extern "C" fn append(cpu: u32, payload_bytes: u32) -> u64 {
         // SAFETY: a header is so many words and aligned as they are; the rest as above.
         unsafe { record.add(at).write_volatile(header.add(at).read()) };
     }
-    let behind = producer.behind(payload_bytes);
+    // Read back: for the verifier each number of copied words would be a path of its own from here on.
+    let behind = producer.behind(load(&scratch.payload_bytes) as usize);
     publish(&mut positions.producer, behind);
     if behind.offset() == 0 && waiting(positions) >= setting!(ring_wake_segments) {
         ring_bell();
@@ -86,7 +83,7 @@ fn waiting(positions: &RingPositions) -> u32 {
 /// 10 ms): what comes in between gets the time of the last reading, which no later one of this ring
 /// undercuts.
 #[inline(always)]
-fn received_ns(scratch: &mut Scratch, exact: bool) -> u64 {
+pub fn received_ns(scratch: &mut Scratch, exact: bool) -> u64 {
     // SAFETY: the helper has no preconditions.
     let tick = unsafe { bpf_jiffies64() };
     if exact || tick != scratch.clock_tick {

@@ -12,6 +12,7 @@ mod world;
 mod budget;
 mod errors;
 mod fleet;
+mod gauges;
 mod interfaces;
 mod listeners;
 mod live;

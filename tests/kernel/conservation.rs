@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
-use ingest_ebpf::layout::{Bucket, IdentityEntry, Slot};
+use ingest_ebpf::layout::{Bucket, IdentityEntry, LastValue, Slot};
 use proptest::prelude::*;
 use rotameter::kernel::identities::{IdentityTable, identity_of};
 use rotameter::kernel::memory_map::{MemoryMap, page_bytes};
@@ -45,7 +45,7 @@ enum Step {
 struct World {
     promotion: Promotion,
     identities: IdentityTable,
-    slots: Vec<Slot>,
+    slots: Vec<(Slot, LastValue)>,
     /// Slots whose identity is out, but whose programs may still run: entry by slot.
     leaving: BTreeMap<u32, u32>,
     added: BTreeMap<u32, (u64, u64)>,
@@ -79,7 +79,7 @@ impl World {
         Self {
             promotion: Promotion::new(SLOTS, options),
             identities: IdentityTable::new(buckets, entries, BUCKETS),
-            slots: vec![Slot { lines: start, sum: start }; SLOTS as usize],
+            slots: vec![(Slot { lines: start, sum: start }, LastValue::default()); SLOTS as usize],
             leaving: BTreeMap::new(),
             added: BTreeMap::new(),
             recorded: BTreeMap::new(),
@@ -87,7 +87,7 @@ impl World {
     }
 
     fn add(&mut self, slot: u32, entry: u32, value: u64) {
-        let cell = &mut self.slots[slot as usize];
+        let (cell, _) = &mut self.slots[slot as usize];
         cell.lines = cell.lines.wrapping_add(1);
         cell.sum = cell.sum.wrapping_add(value);
         book(&mut self.added, entry, 1, value);
@@ -101,7 +101,7 @@ impl World {
 
     fn drain(&mut self) {
         let Self { promotion, slots, recorded, .. } = self;
-        promotion.drain(slots, |Growth { entry, lines, sum }| book(recorded, entry, lines, sum));
+        promotion.drain(slots, |Growth { entry, lines, sum, .. }| book(recorded, entry, lines, sum));
     }
 
     fn grace_period_and_release(&mut self, late: &[u64]) {
@@ -116,7 +116,7 @@ impl World {
         let Self { promotion, slots, recorded, leaving, .. } = self;
         promotion.release(
             slots,
-            |Growth { entry, lines, sum }| book(recorded, entry, lines, sum),
+            |Growth { entry, lines, sum, .. }| book(recorded, entry, lines, sum),
             |entry| leaving.retain(|_, left| *left != entry),
         );
         assert!(self.leaving.is_empty(), "all that was demoted has left");
@@ -132,6 +132,7 @@ impl World {
                 entry: *entry,
                 identity: identity_of(format!("name.{entry}:0|c").as_bytes(), 1).expect("it has one"),
                 lines_per_second: 100.0,
+                gauge: None,
             })
             .collect();
         let gone = self.promotion.demote(&self.identities, &candidates, 1.0);

@@ -8,7 +8,7 @@ use rotameter_bench::frame::{FrameBuilder, frame, frame_v6};
 
 use super::generate::{self, POOL};
 use super::loaded::{Effect, Loaded, SLOTS};
-use super::model::{Expected, Hot};
+use super::model::{Expected, Hot, operation};
 use crate::corpus;
 
 /// Promotes these lines, each into the slot of its place.
@@ -16,7 +16,8 @@ use crate::corpus;
 pub(super) fn promote(kernel: &mut Loaded, lines: &[&[u8]]) -> Hot {
     let mut hot = Hot::default();
     for (slot, line) in (0..SLOTS).zip(lines) {
-        kernel.promote(line, slot);
+        let (_, _, tail) = rotameter::line::split_value(line).expect("the line has one value");
+        kernel.promote_as(line, slot, operation(tail));
         hot.insert(line, slot);
     }
     hot
@@ -30,12 +31,12 @@ pub(super) fn expected(hot: &Hot, door: Door, payload: &[u8], source: SocketAddr
     if expected.verdict != Verdict::Empty {
         assert_eq!(hot.by_parser(payload), counted, "the two models, {}", payload.escape_ascii());
     }
-    let Expected { verdict, slots, empty_lines } = expected;
+    let Expected { verdict, slots, values, empty_lines } = expected;
     let effect = match verdict.outcome() {
         Outcome::Ringed => Effect::ringed(door, verdict, payload, source),
         Outcome::Counted | Outcome::Passed => Effect::of(door, verdict),
     };
-    Effect { slots, empty_lines, ..effect }
+    Effect { slots, values, empty_lines, ..effect }
 }
 
 #[track_caller]

@@ -45,6 +45,8 @@ pub(super) struct Effect {
     pub(super) empty_lines: u64,
     /// Slot -> growth of its lines and sum.
     pub(super) slots: BTreeMap<u32, (u64, u64)>,
+    /// Slot -> digits and decimals of the newest value that it was given.
+    pub(super) values: BTreeMap<u32, (u64, u32)>,
     pub(super) records: Vec<Record>,
 }
 
@@ -71,6 +73,8 @@ pub(super) struct Loaded {
     counters: BTreeMap<(&'static str, &'static str), u64>,
     empty_lines: u64,
     slots: BTreeMap<u32, (u64, u64)>,
+    /// When the newest value of each slot had been received.
+    received_ns: BTreeMap<u32, u64>,
 }
 
 impl Loaded {
@@ -81,7 +85,13 @@ impl Loaded {
         let object = kernel_cost::load(&object_file(), sizes)
             .expect("the object loads; it takes CAP_BPF and CAP_NET_ADMIN");
         assert_eq!(object.xdp_refused, None);
-        let mut loaded = Self { object, counters: BTreeMap::new(), empty_lines: 0, slots: BTreeMap::new() };
+        let mut loaded = Self {
+            object,
+            counters: BTreeMap::new(),
+            empty_lines: 0,
+            slots: BTreeMap::new(),
+            received_ns: BTreeMap::new(),
+        };
         loaded.effect();
         loaded
     }
@@ -153,6 +163,12 @@ impl Loaded {
             let before = self.slots.insert(slot, now).unwrap_or_default();
             if now != before {
                 effect.slots.insert(slot, (now.0 - before.0, now.1.wrapping_sub(before.1)));
+            }
+            let last = tables.slots.last(slot);
+            if self.received_ns.insert(slot, last.received_ns) != Some(last.received_ns)
+                && last.received_ns != 0
+            {
+                effect.values.insert(slot, last.unpack());
             }
         }
         for ring in &mut self.object.rings {

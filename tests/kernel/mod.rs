@@ -14,6 +14,7 @@ mod differential;
 mod sockets;
 
 mod conservation;
+mod gauges;
 mod grace;
 mod subset;
 

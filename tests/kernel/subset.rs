@@ -6,18 +6,22 @@ use proptest::prelude::*;
 use rotameter::line::{self, Parser, number};
 
 use super::generate;
-use super::model::{Key, events, key};
+use super::model::{Key, decimal, events, key};
 use crate::corpus;
 
 /// What the kernel splits the line into: head and tail, and the value.
-fn split(line: &[u8]) -> Option<(Key, u64)> {
+fn split(line: &[u8]) -> Option<(Key, f64)> {
     let mut payload = Payload { bytes: [b'7'; size_of::<Payload>()] };
     payload.bytes.get_mut(..line.len())?.copy_from_slice(line);
     payload.terminate(line.len());
     let mut identity = Identity::EMPTY;
     let split = split_line(&payload, 0, line.len(), 0, &mut identity).ok()?;
+    if !identity.is_printable() {
+        // The daemon inserts no such one.
+        return None;
+    }
     assert!(!split.newline && split.next == line.len(), "there is one line");
-    Some((key(&identity), split.value))
+    Some((key(&identity), decimal(split)))
 }
 
 /// Whatever the splitter accepts, the parser reads as the same identity and value. Whether it did.
@@ -27,8 +31,6 @@ fn check(parser: &mut Parser, line: &[u8]) -> bool {
     let shown = line.escape_ascii();
     let cut = line::split_value(line).unwrap_or_else(|| panic!("{shown}: the daemon cannot split it"));
     assert_eq!((cut.0, cut.2), (head.as_slice(), tail.as_slice()), "{shown}");
-    #[expect(clippy::cast_precision_loss, reason = "below 10^15")]
-    let value = value as f64;
     assert_eq!(number::parse(cut.1), Ok(value), "{shown}");
     // Only an identity of which the parser says this is ever promoted.
     if let [(raw, true)] = events(parser, line)[..] {

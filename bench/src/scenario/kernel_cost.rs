@@ -4,7 +4,9 @@ use std::{collections::HashSet, net::Ipv4Addr};
 
 use anyhow::Context as _;
 use aya::programs::{TestRun as _, TestRunOptions};
-use ingest_ebpf::layout::{ListenEntry, ListenKey, NetworkV4, NetworkV6, OPERATION_ADD, address_words};
+use ingest_ebpf::layout::{
+    ListenEntry, ListenKey, NetworkV4, NetworkV6, OPERATION_ADD, OPERATION_LAST, address_words,
+};
 use rotameter::clock::Timestamp;
 use rotameter::kernel::{
     identities::identity_of,
@@ -74,18 +76,22 @@ fn network_v4(address: &str, bits: u32) -> NetworkV4 {
     NetworkV4 { address: u32::from_ne_bytes(address.octets()), mask: mask.to_be() }
 }
 
-/// Promotes the identity of `line` to `slot`.
+/// Promotes the identity of `line` to `slot`, where the kernel adds.
 ///
 /// # Errors
 ///
 /// If the line has no identity or the table is full.
 pub fn promote(object: &mut Object, line: &[u8], slot: u32) -> anyhow::Result<()> {
+    promote_as(object, line, slot, OPERATION_ADD)
+}
+
+fn promote_as(object: &mut Object, line: &[u8], slot: u32, operation: u32) -> anyhow::Result<()> {
     let identity = identity_of(line, object.tables.seed)
         .with_context(|| format!("{}: no identity", line.escape_ascii()))?;
     object
         .tables
         .identities
-        .insert(&identity, slot, OPERATION_ADD)
+        .insert(&identity, slot, operation)
         .map_err(|refused| anyhow::anyhow!("{refused:?}"))
 }
 
@@ -175,6 +181,9 @@ fn plot(cases: &[Case], rows: &[Row], over: &str, at: impl Fn((u8, u16)) -> Opti
     }
 }
 
+/// Behind all slots of counters.
+const FIRST_GAUGE_SLOT: u32 = 1000;
+
 /// The cases; what is hot in them is promoted.
 fn cases(object: &mut Object) -> anyhow::Result<Vec<Case>> {
     let one = b"airflow.ti.start.dag_1.task_1234:1|c".as_slice();
@@ -218,6 +227,20 @@ fn cases(object: &mut Object) -> anyhow::Result<Vec<Case>> {
         repeat: REPEAT_RINGED,
         limit_ns: Some(80.0),
     });
+    let gauges: Vec<String> = (0..10).map(|n| format!("airflow.pool.open_slots.pool_{n:02}:128|g")).collect();
+    for (slot, line) in (FIRST_GAUGE_SLOT..).zip(&gauges) {
+        promote_as(object, line.as_bytes(), slot, OPERATION_LAST)?;
+    }
+    for (name, payload, repeat) in [
+        ("hot gauge", gauges[0].clone(), REPEAT),
+        ("hot gauge with decimals", gauges[0].replace("128", "12.5"), REPEAT),
+        ("hot gauges: lines 10", gauges.join("\n"), REPEAT),
+        ("one cold gauge into the ring", gauges[0].replace("pool_00", "pool_xx"), REPEAT_RINGED),
+    ] {
+        let (name, shape) = (name.to_owned(), None);
+        let frame = frame().payload(payload.as_bytes());
+        cases.push(Case { name, shape, frame, verdict: XDP_DROP, repeat, limit_ns: None });
+    }
     for (name, frame) in [
         ("not ours: another port", frame().destination_port(53).payload(one)),
         ("not ours: TCP", frame().protocol(6).payload(one)),

@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         let read = line::split_value(&split.text).expect("the daemon can split the line, too");
         assert_eq!((read.0, read.2), (split.head.as_slice(), split.tail.as_slice()));
         #[expect(clippy::cast_precision_loss, reason = "below 10^15")]
-        let value = split.value as f64;
+        let value = split.value as f64 / 10_u64.pow(split.decimals) as f64;
         assert_eq!(number::parse(read.1), Ok(value));
     }
 });
@@ -27,6 +27,7 @@ struct Split {
     text: Vec<u8>,
     head: Vec<u8>,
     value: u64,
+    decimals: u32,
     tail: Vec<u8>,
 }
 
@@ -42,14 +43,16 @@ fn split_all(bytes: &[u8], filling: u8) -> Vec<Split> {
         assert!(line.next > at && line.next <= bytes.len());
         assert!(line.newline || line.next == bytes.len());
         assert!(line.value < 1_000_000_000_000_000);
-        let (head, tail) = ((identity.shape >> 16) as usize, (identity.shape & 0xffff) as usize);
-        let words: Vec<u8> = identity.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let tail_at = (head / 8 + 1) * 8;
+        if !identity.is_printable() {
+            // Never in the table, so it is not hot.
+            break;
+        }
         lines.push(Split {
             text: bytes[at..line.next - usize::from(line.newline)].to_vec(),
-            head: words[..head].to_vec(),
+            head: identity.head().collect(),
             value: line.value,
-            tail: words[tail_at..tail_at + tail].to_vec(),
+            decimals: line.decimals,
+            tail: identity.tail().collect(),
         });
         at = line.next;
     }

@@ -108,5 +108,6 @@ pub fn identity_of(line: &[u8], seed: u64) -> Option<HashedIdentity> {
     payload.terminate(line.len());
     let mut identity = Identity::EMPTY;
     let split = split_line(&payload, 0, line.len(), seed, &mut identity).ok()?;
-    (split.next == line.len() && !split.newline).then_some(HashedIdentity { hash: split.hash, identity })
+    let whole = split.next == line.len() && !split.newline;
+    (whole && identity.is_printable()).then_some(HashedIdentity { hash: split.hash, identity })
 }

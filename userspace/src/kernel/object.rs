@@ -235,6 +235,7 @@ impl Object {
             .map_max_entries("BUCKETS", options.sizes.buckets)
             .map_max_entries("IDENTITIES", options.sizes.slots)
             .map_max_entries("SLOTS", rows * options.sizes.slots)
+            .map_max_entries("LASTS", rows * options.sizes.slots)
             .map_max_entries("COUNTERS", rows * COUNTERS_PER_CPU)
             .map_max_entries("RINGS", rows * ring_segments)
             .map_max_entries("RING_POSITIONS", rows)
@@ -257,8 +258,10 @@ impl Object {
         })?;
         let memory = Arc::new(RingMemory { segments, positions, segments_per_ring: ring_segments });
         let rings = (0..cpus).map(|cpu| Ring::new(Arc::clone(&memory), cpu)).collect();
-        let slots =
-            array_fd(&mut ebpf, "SLOTS", |fd| MappedSlots::new(fd, cpus, options.sizes.slots as usize))?;
+        let lasts = array_fd(&mut ebpf, "LASTS", |fd| fd.try_clone_to_owned())?;
+        let slots = array_fd(&mut ebpf, "SLOTS", |fd| {
+            MappedSlots::new(fd, lasts.as_fd(), cpus, options.sizes.slots as usize)
+        })?;
         let counters = array_fd(&mut ebpf, "COUNTERS", |fd| Counters::new(fd, cpus))?;
         let buckets = array_fd(&mut ebpf, "BUCKETS", |fd| {
             MemoryMap::new(fd, 0, mapped_bytes(options.sizes.buckets, size_of::<Bucket>()), true)

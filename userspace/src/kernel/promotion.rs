@@ -5,13 +5,16 @@
 //! passed it is read a last time. This file knows neither clock nor kernel; the caller drains, waits
 //! and records.
 
-use ingest_ebpf::layout::{OPERATION_ADD, Slot};
+use std::collections::HashMap;
+
+use ingest_ebpf::layout::{LastValue, OPERATION_ADD, OPERATION_LAST, Slot};
+use smallvec::SmallVec;
 
 use super::{
     identities::{HashedIdentity, IdentityTable, Refused},
     slots::SlotTable,
 };
-use crate::mapper::cache::EntryIndex;
+use crate::{mapper::cache::EntryIndex, registry::SeriesId};
 
 /// What promotion goes by; checked by `config.rs`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +45,8 @@ pub struct Candidate {
     pub entry: EntryIndex,
     pub identity: HashedIdentity,
     pub lines_per_second: f64,
+    /// Of an absolute gauge, its series: the kernel keeps the last value. Otherwise it adds.
+    pub gauge: Option<SeriesId>,
 }
 
 /// One promoted identity.
@@ -52,8 +57,11 @@ pub struct Promoted {
     /// Smoothed over a few ticks.
     pub lines_per_second: f64,
     hash: u64,
+    gauge: Option<SeriesId>,
     /// The slot's total when it was last read.
     last: Slot,
+    /// When the newest value that was read, or was there before, had been received.
+    last_received_ns: u64,
     /// Lines since the last tick.
     window_lines: u64,
     quiet_ticks: u32,
@@ -65,6 +73,8 @@ pub struct Growth {
     pub entry: EntryIndex,
     pub lines: u64,
     pub sum: u64,
+    /// Of a gauge, its newest value.
+    pub last: Option<LastValue>,
 }
 
 /// The promoted identities and the free slots.
@@ -75,6 +85,10 @@ pub struct Promotion {
     /// Taken out of the table, waiting for their grace period.
     leaving: Vec<Promoted>,
     free: Vec<u32>,
+    /// Slots that feed a gauge, those that are leaving included.
+    gauges: HashMap<SeriesId, SmallVec<[u32; 2]>, foldhash::fast::RandomState>,
+    /// Slot -> its index among the promoted ones, where it is promoted.
+    places: Vec<u32>,
     pub promotions: u64,
     pub demotions: u64,
     /// Identities that the table had no room for.
@@ -90,6 +104,8 @@ impl Promotion {
             promoted: Vec::new(),
             leaving: Vec::new(),
             free: (0..slots).rev().collect(),
+            gauges: HashMap::default(),
+            places: vec![0; slots as usize],
             promotions: 0,
             demotions: 0,
             refused: 0,
@@ -139,7 +155,9 @@ impl Promotion {
             let rate = std::mem::take(&mut promoted.window_lines) as f64 / seconds;
             promoted.lines_per_second += (rate - promoted.lines_per_second) * SMOOTHING;
             let quiet = rate < quiet_below && promoted.lines_per_second < quiet_below * 10.0;
-            promoted.quiet_ticks = if quiet { promoted.quiet_ticks + 1 } else { 0 };
+            if promoted.quiet_ticks != QUIET_FOR_EVER {
+                promoted.quiet_ticks = if quiet { promoted.quiet_ticks + 1 } else { 0 };
+            }
         }
         let demote_after = self.options.demote_after_ticks;
         let mut going: Vec<usize> =
@@ -149,10 +167,19 @@ impl Promotion {
         going.sort_unstable();
         for at in going.iter().rev() {
             let promoted = self.promoted.swap_remove(*at);
+            self.note_place(*at);
             identities.remove(promoted.hash, promoted.slot);
             self.leaving.push(promoted);
         }
         going.len()
+    }
+
+    fn note_place(&mut self, at: usize) {
+        if let Some(moved) = self.promoted.get(at)
+            && let Some(place) = self.places.get_mut(moved.slot as usize)
+        {
+            *place = u32::try_from(at).unwrap_or(u32::MAX);
+        }
     }
 
     /// When no slot is free, the quietest go for candidates that are at least twice as busy.
@@ -191,6 +218,56 @@ impl Promotion {
             self.free.push(promoted.slot);
             self.demotions += 1;
             left(promoted.entry);
+            if let Some(series) = promoted.gauge {
+                forget(&mut self.gauges, series, promoted.slot);
+            }
+        }
+    }
+
+    /// Whether slots feed this gauge.
+    #[inline]
+    #[must_use]
+    pub fn feeds(&self, series: SeriesId) -> bool {
+        !self.gauges.is_empty() && self.gauges.contains_key(&series)
+    }
+
+    /// Reads the slots that feed a gauge, now that something else is about to change it, and hands what
+    /// they gained to `record`. They go with the next [`Promotion::demote`]. Whether there were any.
+    pub fn settle_gauge(
+        &mut self,
+        table: &impl SlotTable,
+        series: SeriesId,
+        mut record: impl FnMut(Growth),
+    ) -> bool {
+        let Some(slots) = self.gauges.get(&series) else { return false };
+        for slot in slots {
+            let place = self.places.get(*slot as usize).map_or(usize::MAX, |place| *place as usize);
+            let promoted = match self.promoted.get_mut(place).filter(|promoted| promoted.slot == *slot) {
+                Some(promoted) => promoted,
+                None => match self.leaving.iter_mut().find(|leaving| leaving.slot == *slot) {
+                    Some(leaving) => leaving,
+                    None => continue,
+                },
+            };
+            promoted.quiet_ticks = QUIET_FOR_EVER;
+            let growth = promoted.read(table);
+            if growth.lines != 0 {
+                promoted.window_lines += growth.lines;
+                record(growth);
+            }
+        }
+        true
+    }
+
+    /// Says that the gauge which a line feeds has expired and is another series now.
+    pub fn rename_gauge(&mut self, entry: EntryIndex, to: SeriesId) {
+        for promoted in self.promoted.iter_mut().chain(&mut self.leaving) {
+            let Some(from) = promoted.gauge.filter(|from| promoted.entry == entry && *from != to) else {
+                continue;
+            };
+            promoted.gauge = Some(to);
+            forget(&mut self.gauges, from, promoted.slot);
+            self.gauges.entry(to).or_default().push(promoted.slot);
         }
     }
 
@@ -204,10 +281,16 @@ impl Promotion {
         mut entered: impl FnMut(EntryIndex, Result<(), Refused>),
     ) {
         for candidate in candidates.iter().take(self.options.promotions_per_tick) {
+            let feeding = candidate.gauge.and_then(|series| self.gauges.get(&series));
+            if feeding.is_some_and(|slots| slots.len() >= GAUGE_SLOTS_MAX) {
+                continue;
+            }
             let Some(slot) = self.free.pop() else { break };
             // The base, before the kernel can add.
             let last = table.total(slot);
-            let result = identities.insert(&candidate.identity, slot, OPERATION_ADD);
+            let last_received_ns = table.last(slot).received_ns;
+            let operation = if candidate.gauge.is_some() { OPERATION_LAST } else { OPERATION_ADD };
+            let result = identities.insert(&candidate.identity, slot, operation);
             entered(candidate.entry, result);
             if result.is_err() {
                 self.free.push(slot);
@@ -215,15 +298,21 @@ impl Promotion {
                 continue;
             }
             self.promotions += 1;
+            if let Some(series) = candidate.gauge {
+                self.gauges.entry(series).or_default().push(slot);
+            }
             self.promoted.push(Promoted {
                 slot,
                 entry: candidate.entry,
                 lines_per_second: candidate.lines_per_second,
                 hash: candidate.identity.hash,
+                gauge: candidate.gauge,
                 last,
+                last_received_ns,
                 window_lines: 0,
                 quiet_ticks: 0,
             });
+            self.note_place(self.promoted.len() - 1);
         }
     }
 
@@ -239,15 +328,43 @@ impl Promotion {
 
 /// Weight of the newest window in a rate.
 const SMOOTHING: f64 = 0.3;
+/// Slots that feed one gauge, at most: each is read before anything else changes it.
+const GAUGE_SLOTS_MAX: usize = 4;
+/// Of an identity that has to go, however busy it is.
+const QUIET_FOR_EVER: u32 = u32::MAX;
+
+fn forget<S: std::hash::BuildHasher>(
+    gauges: &mut HashMap<SeriesId, SmallVec<[u32; 2]>, S>,
+    series: SeriesId,
+    slot: u32,
+) {
+    if let Some(slots) = gauges.get_mut(&series) {
+        slots.retain(|other| *other != slot);
+        if slots.is_empty() {
+            gauges.remove(&series);
+        }
+    }
+}
 
 impl Promoted {
     fn read(&mut self, table: &impl SlotTable) -> Growth {
         let total = table.total(self.slot);
-        let growth = Growth {
+        let mut growth = Growth {
             entry: self.entry,
             lines: total.lines.wrapping_sub(self.last.lines),
             sum: total.sum.wrapping_sub(self.last.sum),
+            last: None,
         };
+        if growth.lines != 0 && self.gauge.is_some() {
+            let value = table.last(self.slot);
+            // What the slot's last identity left there is not newer. Nor is anything, if a value could not
+            // be read: then its lines are for the next time.
+            if value.received_ns <= self.last_received_ns {
+                return Growth { lines: 0, sum: 0, ..growth };
+            }
+            self.last_received_ns = value.received_ns;
+            growth.last = Some(value);
+        }
         self.last = total;
         growth
     }

@@ -184,17 +184,16 @@ impl RecipeCache {
     }
 
     /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`]; one that is there already gets the
-    /// new recipe.
-    pub fn insert(&mut self, key: &LineKey<'_>, recipe: Recipe, promotable: bool) {
+    /// new recipe, and its place is returned.
+    pub fn insert(&mut self, key: &LineKey<'_>, recipe: Recipe, promotable: bool) -> Option<EntryIndex> {
         let LineKey { hash, sender, head, tail } = *key;
         if head.len() + tail.len() > LINE_BYTES_MAX {
-            return;
+            return None;
         }
         if let Some(index) = self.find(key) {
-            if let Some(entry) = self.entries.get_mut(index as usize) {
-                entry.recipe = recipe;
-            }
-            return;
+            let entry = self.entries.get_mut(index as usize)?;
+            entry.recipe = recipe;
+            return Some(index);
         }
         let mut entry = Entry {
             hash,
@@ -212,17 +211,18 @@ impl RecipeCache {
             self.entries.push(entry);
             self.entries.len() - 1
         } else {
-            let Some(index) = self.give_up_one() else { return };
+            let index = self.give_up_one()?;
             // Its lines of the window are lost to promotion; its place in `touched` now stands for
             // the new entry, which is harmless: an entry without lines is skipped.
             entry.touched = self.entries[index].touched;
             self.entries[index] = entry;
             index
         };
-        let Ok(index) = EntryIndex::try_from(index) else { return };
+        let index = EntryIndex::try_from(index).ok()?;
         self.table.insert_unique(hash, index, |index| {
             self.entries.get(*index as usize).map_or(0, |entry| entry.hash)
         });
+        None
     }
 
     /// Frees a place by the clock algorithm; `None` if all are promoted.

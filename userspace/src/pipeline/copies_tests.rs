@@ -118,7 +118,10 @@ fn what_the_kernel_counts_of_a_worse_copy_counts_once_the_better_one_has_expired
     ingest(&pipeline, "ti.a:1|c|@0.5");
     ingest(&pipeline, "ti.a:1|g");
     let grow = |entry, lines, sum, at| {
-        pipeline.core.lock().grow(Growth { entry, lines, sum }, Timestamp(Timestamp::now().0 + at));
+        pipeline
+            .core
+            .lock()
+            .grow(Growth { entry, lines, sum, last: None }, Timestamp(Timestamp::now().0 + at));
     };
     pipeline.look(|core| {
         let units = [0, 1, 2].map(|entry| core.cache.entry(entry).and_then(|entry| unit(&entry.recipe)));

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::copies::Copies;
-use super::growth::unit;
+use super::growth::operation;
 use crate::{
     clock::Timestamp,
     datagram::{Datagram, Source},
-    kernel::promotion::Promotion,
+    kernel::{object::Tables, promotion::Promotion},
     ledger::{EventError, Ledger, Mapping},
     line::{EventKind, NextLine, Parser, Tally, next_line, number},
     live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
-        cache::{Action, LineKey, Recipe, RecipeCache},
+        cache::{Action, EntryIndex, LineKey, Recipe, RecipeCache},
         results::ResultCache,
     },
     registry::{Change, Refusal, Registry, Sender, SeriesId, SetOutcome, Stale},
@@ -43,6 +43,9 @@ pub struct Core {
     pub tap: Tap,
     /// `None` with the doors shut.
     pub promotion: Option<Promotion>,
+    pub(super) tables: Option<Arc<Tables>>,
+    /// Lines whose series was made anew while promotion was reading slots.
+    pub(super) renamed: Vec<(EntryIndex, SeriesId)>,
     pub(super) relay: Option<Arc<Relay>>,
     pub mapper: Arc<Mapper>,
     pub results: ResultCache,
@@ -143,11 +146,13 @@ impl Core {
                 MetricType::Counter
             }
             Action::UpDown => {
+                self.settle_gauge(recipe.series, now);
                 self.registry.adjust(recipe.series, value, received, now)?;
                 MetricType::Counter
             }
             Action::Gauge if relative => {
-                self.registry.adjust(recipe.series, value, received, now)?;
+                self.settle_gauge(recipe.series, now);
+                self.registry.adjust_in_time(recipe.series, value, received, now)?;
                 MetricType::Gauge
             }
             Action::Gauge => {
@@ -227,8 +232,10 @@ impl Core {
             self.count_mapping(&recipe, 1);
             if recipe.overflow {
                 self.ledger.count_overflow(event.kind.into(), 1);
-            } else if let (true, Some(key)) = (event.cacheable, key) {
-                self.cache.insert(key, recipe, unit(&recipe).is_some());
+            } else if let (true, Some(key)) = (event.cacheable, key)
+                && let Some(known) = self.cache.insert(key, recipe, operation(&recipe).is_some())
+            {
+                self.rename_gauge(known, &recipe);
             }
         });
         self.parser = parser;

@@ -1,5 +1,7 @@
 //! Growth of slots -> series; busy lines -> candidates for slots.
 
+use ingest_ebpf::layout::{LastValue, OPERATION_ADD, OPERATION_LAST};
+
 use super::core::Core;
 use super::resolve::Unrecorded;
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     kernel::{
         identities::identity_of,
         object::Tables,
-        promotion::{Candidate, Growth},
+        promotion::{Candidate, Growth, Promotion},
     },
     ledger::EventError,
     line::Tally,
@@ -15,7 +17,7 @@ use crate::{
         MetricType,
         cache::{Action, EntryIndex, Recipe, RecipeCache},
     },
-    registry::Stale,
+    registry::{SeriesId, SetOutcome, Stale},
     sender::SenderId,
 };
 
@@ -23,7 +25,7 @@ impl Core {
     pub(super) fn drain_slots(&mut self, tables: &Tables, now: Timestamp) {
         let Some(mut promotion) = self.promotion.take() else { return };
         promotion.drain(&tables.slots, |growth| self.grow(growth, now));
-        self.promotion = Some(promotion);
+        self.give_back(promotion);
     }
 
     pub(super) fn release(&mut self, tables: &Tables, now: Timestamp) {
@@ -35,12 +37,16 @@ impl Core {
                 entry.promoted = false;
             }
         }
-        self.promotion = Some(promotion);
+        self.give_back(promotion);
     }
 
     pub(super) fn promote(&mut self, tables: &Tables, mut candidates: Vec<Candidate>) {
-        let (Some(promotion), cache) = (self.promotion.as_mut(), &mut self.cache) else { return };
-        candidates.retain(|candidate| is_still_of(cache, candidate, tables.seed));
+        let Self { promotion: Some(promotion), cache, registry, .. } = self else { return };
+        candidates.retain(|candidate| {
+            // A relative value may have come in the meantime.
+            let fits = candidate.gauge.is_none_or(|series| registry.is_absolute_gauge(series));
+            fits && is_still_of(cache, candidate, tables.seed)
+        });
         promotion.promote(&tables.slots, &tables.identities, &candidates, |entry, result| {
             if let Some(entry) = cache.entry_mut(entry) {
                 entry.promoted = result.is_ok();
@@ -95,8 +101,18 @@ impl Core {
             }
             // Relative, so the order among other changes makes no difference.
             Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
-            // Gauges and observations are promoted only where a rule drops them: `unit` sees to it.
-            Action::Count | Action::Gauge | Action::Observe | Action::SenderGauge | Action::SenderUpDown => {
+            Action::Gauge => {
+                let Some(last) = growth.last else { return Ok(()) };
+                let value = decimal(last) / recipe.divisor * recipe.scale;
+                let received = Timestamp(last.received_ns);
+                if self.registry.set(recipe.series, value, received, now)? == SetOutcome::Older {
+                    self.ledger.outdated_gauges += 1;
+                }
+                self.ledger.count_recorded(MetricType::Gauge, growth.lines);
+                return Ok(());
+            }
+            // What is not counted is promoted only where a rule drops it: `operation` sees to it.
+            Action::Count | Action::Observe | Action::SenderGauge | Action::SenderUpDown => {
                 self.registry.add(recipe.series, amount, now)?;
             }
         }
@@ -122,8 +138,47 @@ impl Core {
         let recipe = renewed?;
         if let Some(entry) = self.cache.entry_mut(index).filter(|_| !recipe.overflow) {
             entry.recipe = recipe;
+            self.rename_gauge(index, &recipe);
         }
         Ok(recipe)
+    }
+
+    /// Before something else changes a gauge: takes in what its slots hold, so that the order is that of
+    /// receiving. Then the kernel no longer has it.
+    #[inline]
+    pub(super) fn settle_gauge(&mut self, series: SeriesId, now: Timestamp) {
+        if self.promotion.as_ref().is_some_and(|promotion| promotion.feeds(series)) {
+            self.read_gauge(series, now);
+        }
+    }
+
+    #[cold]
+    fn read_gauge(&mut self, series: SeriesId, now: Timestamp) {
+        let (Some(tables), Some(mut promotion)) = (self.tables.clone(), self.promotion.take()) else {
+            return;
+        };
+        promotion.settle_gauge(&tables.slots, series, |growth| self.grow(growth, now));
+        self.give_back(promotion);
+    }
+
+    /// A line that the kernel has may feed another series now, because the first one is gone.
+    pub(super) fn rename_gauge(&mut self, index: EntryIndex, recipe: &Recipe) {
+        let promoted = self.cache.entry(index).is_some_and(|entry| entry.promoted);
+        if !promoted || recipe.action != Action::Gauge {
+            return;
+        }
+        match &mut self.promotion {
+            Some(promotion) => promotion.rename_gauge(index, recipe.series),
+            // It is being read; `give_back` sees to it.
+            None => self.renamed.push((index, recipe.series)),
+        }
+    }
+
+    fn give_back(&mut self, mut promotion: Promotion) {
+        for (entry, series) in self.renamed.drain(..) {
+            promotion.rename_gauge(entry, series);
+        }
+        self.promotion = Some(promotion);
     }
 
     /// What could be promoted, busiest first. Ends the cache's window.
@@ -136,7 +191,13 @@ impl Core {
             let rate = f64::from(lines) / seconds;
             // A series that expired and found no room since is not worth a slot.
             let recipe = &entry.recipe;
-            let has_series = recipe.action == Action::Drop || registry.is_live(recipe.series);
+            let has_series = match recipe.action {
+                Action::Drop => true,
+                Action::Gauge => registry.is_absolute_gauge(recipe.series),
+                // Once the better copy is gone the lines count again, for which a sum must do.
+                Action::Superseded { counter } => counter && registry.is_live(recipe.series),
+                _ => registry.is_live(recipe.series),
+            };
             if entry.promotable && !entry.promoted && has_series && rate >= options.promote_lines_per_second {
                 busy.push((index, rate));
             }
@@ -146,8 +207,12 @@ impl Core {
         let mut candidates = Vec::with_capacity(busy.len());
         for (index, lines_per_second) in busy {
             let Some(entry) = self.cache.entry_mut(index) else { continue };
+            let recipe = &entry.recipe;
+            let gauge = (recipe.action == Action::Gauge).then_some(recipe.series);
             match identity_of(&entry.line("0"), seed) {
-                Some(identity) => candidates.push(Candidate { entry: index, identity, lines_per_second }),
+                Some(identity) => {
+                    candidates.push(Candidate { entry: index, identity, lines_per_second, gauge });
+                }
                 None => entry.promotable = false,
             }
         }
@@ -160,11 +225,24 @@ impl Core {
 /// take what the kernel counts of this one.
 pub(super) fn is_still_of(cache: &RecipeCache, candidate: &Candidate, seed: u64) -> bool {
     cache.entry(candidate.entry).is_some_and(|entry| {
-        entry.promotable && !entry.promoted && identity_of(&entry.line("0"), seed) == Some(candidate.identity)
+        let is_same_series = candidate.gauge.is_none_or(|series| entry.recipe.series == series);
+        let is_wanted = entry.promotable && !entry.promoted && is_same_series;
+        is_wanted && identity_of(&entry.line("0"), seed) == Some(candidate.identity)
     })
 }
 
-/// How much one unit on the wire is worth to the recipe's series; `None` if the kernel cannot count
+/// What the kernel does with the lines of a recipe; `None` if they come whole.
+///
+/// Never for what is kept for each sender: a slot does not know who sent what it counts. Of a gauge, the
+/// series has a word in it as well: [`Registry::is_absolute_gauge`](crate::registry::Registry).
+pub(super) fn operation(recipe: &Recipe) -> Option<u32> {
+    match recipe.action {
+        Action::Gauge => Some(OPERATION_LAST),
+        _ => unit(recipe).map(|_| OPERATION_ADD),
+    }
+}
+
+/// How much one unit on the wire is worth to the recipe's series; `None` if the kernel cannot add
 /// for it.
 pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
     match recipe.action {
@@ -189,6 +267,14 @@ pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
         Action::SenderGauge | Action::SenderUpDown => None,
         Action::Gauge | Action::Observe => None,
     }
+}
+
+/// The value that a line had on the wire: as its digits and the power of ten are exact, their quotient is
+/// the number that is nearest to the text, which is what reading the text gives.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53, both")]
+pub(super) fn decimal(last: LastValue) -> f64 {
+    let (digits, decimals) = last.unpack();
+    digits as f64 / 10_u64.saturating_pow(decimals) as f64
 }
 
 /// Whole scales up to this one are applied to a slot's sum.

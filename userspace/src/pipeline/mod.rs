@@ -124,6 +124,8 @@ impl Pipeline {
             sampler: Sampler::default(),
             tap: Tap::default(),
             promotion,
+            tables: tables.clone(),
+            renamed: Vec::new(),
             relay: options.relay,
             mapper: options.mapper,
             results: ResultCache::new(options.result_cache.0, options.result_cache.1),

@@ -122,7 +122,7 @@ fn a_candidate_whose_entry_went_to_another_line_is_not_promoted() {
     let pipeline = Pipeline::new(options, None);
     ingest(&pipeline, &["a:1|c"], 1);
     let identity = identity_of(b"a:0|c", SEED).expect("it fits the grammar");
-    let candidate = Candidate { entry: 0, identity, lines_per_second: 1.0 };
+    let candidate = Candidate { entry: 0, identity, lines_per_second: 1.0, gauge: None };
     assert!(pipeline.look(|core| is_still_of(&core.cache, &candidate, SEED)));
     ingest(&pipeline, &["b:1|c"], 1);
     assert!(!pipeline.look(|core| is_still_of(&core.cache, &candidate, SEED)));
@@ -170,7 +170,7 @@ fn later(seconds: u64) -> Timestamp {
 fn what_the_kernel_counts_keeps_its_series_or_makes_it_anew() {
     let pipeline = bounded(1);
     let grow = |lines, sum, at| {
-        pipeline.core.lock().grow(Growth { entry: 0, lines, sum }, later(at));
+        pipeline.core.lock().grow(Growth { entry: 0, lines, sum, last: None }, later(at));
     };
     let expire = |at| pipeline.core.lock().registry.expire(later(at)).series;
     ingest(&pipeline, &["a:1|c|@0.1"], 1);
@@ -211,6 +211,44 @@ fn a_line_whose_series_found_no_room_again_is_no_candidate() {
     take(&mut core, "b:1|c", later(100));
     take(&mut core, "a:1|c", later(100));
     assert_eq!(core.candidates(7, 1.0).len(), 0);
+}
+
+#[test]
+fn an_absolute_gauge_is_a_candidate_until_a_relative_value_comes() {
+    let pipeline = bounded(8);
+    let mut core = pipeline.core.lock();
+    let options = PromotionOptions { promote_lines_per_second: 0.0, ..PromotionOptions::default() };
+    core.promotion = Some(Promotion::new(8, options));
+    let mut send = |lines: &[&str]| {
+        for line in lines.iter().flat_map(|line| [line, line]) {
+            take(&mut core, line, later(0));
+        }
+        core.candidates(7, 1.0).iter().filter(|candidate| candidate.gauge.is_some()).count()
+    };
+    assert_eq!(send(&["a:1|g", "b:1.5|g", "c:1|c", "d:1|ms"]), 2);
+    assert_eq!(send(&["a:+1|g"]), 0, "the line itself is the absolute one's");
+    assert_eq!(send(&["a:1|g", "b:inf|g"]), 1);
+}
+
+#[test]
+fn a_gauge_from_a_slot_is_as_new_as_its_datagram() {
+    use ingest_ebpf::layout::LastValue;
+
+    let pipeline = pipeline();
+    let grow = |digits, decimals, received_ns| {
+        let last = Some(LastValue { number: LastValue::pack(digits, decimals), received_ns });
+        pipeline.core.lock().grow(Growth { entry: 0, lines: 3, sum: 0, last }, later(0));
+    };
+    ingest(&pipeline, &["a:1|g"], 10);
+    grow(125, 1, 20);
+    assert_eq!(exposition(&pipeline), "a 12.5\n");
+    ingest(&pipeline, &["a:1|g"], 15);
+    assert_eq!(exposition(&pipeline), "a 12.5\n", "a ring's record that is older");
+    grow(7, 0, 14);
+    assert_eq!(exposition(&pipeline), "a 12.5\n");
+    ingest(&pipeline, &["a:1|g"], 30);
+    assert_eq!(exposition(&pipeline), "a 1\n");
+    assert_eq!(pipeline.look(|core| core.ledger.outdated_gauges), 2);
 }
 
 #[test]

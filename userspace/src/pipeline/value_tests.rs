@@ -331,11 +331,11 @@ fn an_up_down_counter_goes_both_ways_by_every_way_and_begins_at_0_when_it_was_go
     assert_eq!(scene.shown(), "procs 0\n");
     scene.take("procs:-1|c", TWO);
     // What the kernel has counted of the first line.
-    scene.pipeline.core.lock().grow(Growth { entry: 0, lines: 2, sum: 5 }, scene.now);
+    scene.pipeline.core.lock().grow(Growth { entry: 0, lines: 2, sum: 5, last: None }, scene.now);
     assert_eq!(scene.shown(), "procs 8\n");
     scene.wait(61);
     assert_eq!(scene.shown(), "");
-    scene.pipeline.core.lock().grow(Growth { entry: 0, lines: 1, sum: 1 }, scene.now);
+    scene.pipeline.core.lock().grow(Growth { entry: 0, lines: 1, sum: 1, last: None }, scene.now);
     scene.take("procs:-2|c", ONE);
     assert_eq!(scene.shown(), "procs -2\n");
 }

@@ -372,6 +372,40 @@ impl Registry {
         Ok(())
     }
 
+    /// The same for a relative value of a gauge, whose receive time is exact: one that was received before
+    /// the gauge was set makes no difference.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Registry::adjust`].
+    #[inline]
+    pub fn adjust_in_time(
+        &mut self,
+        id: SeriesId,
+        delta: f64,
+        received: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Stale> {
+        let series = self.slots.get_mut(id).ok_or(Stale)?;
+        let Value::Gauge(gauge) = &mut series.value else {
+            return self.adjust(id, delta, received, now);
+        };
+        gauge.adjust_in_time(delta, received);
+        self.deadlines.touch(series.deadline, now);
+        Ok(())
+    }
+
+    /// Whether the series is a gauge that one value at a time has set, whoever sent it: the kernel may keep
+    /// the last one. Relative values need all that came before them, and a gauge that is kept for each
+    /// sender needs to know it.
+    #[must_use]
+    pub fn is_absolute_gauge(&self, id: SeriesId) -> bool {
+        self.slots.get(id).is_some_and(|series| match &series.value {
+            Value::Gauge(gauge) => gauge.is_absolute(),
+            _ => false,
+        })
+    }
+
     /// Observes `value` `times` times, in bounded time: a summary's quantiles see at most 1000 of
     /// them, its count and sum all.
     ///

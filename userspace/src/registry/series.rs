@@ -81,6 +81,10 @@ impl Slots {
         self.all.get(id.index as usize).is_some_and(|series| series.generation == id.generation)
     }
 
+    pub(super) fn get(&self, id: SeriesId) -> Option<&Series> {
+        self.all.get(id.index as usize).filter(|series| series.generation == id.generation)
+    }
+
     #[inline]
     pub(super) fn get_mut(&mut self, id: SeriesId) -> Option<&mut Series> {
         self.all.get_mut(id.index as usize).filter(|series| series.generation == id.generation)
