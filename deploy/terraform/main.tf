@@ -73,6 +73,7 @@ resource "kubernetes_daemonset" "rotameter" {
               "--statsd.listen-udp=:9125",
               "--statsd.listen-udp=:8125",
               "--log.format=json",
+              "--profile=airflow",
               "--registry.max-series=${var.max_series}",
             ],
             var.xdp_interface == "" ? [] : ["--xdp.interface=${var.xdp_interface}"],

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,6 +32,13 @@ const RECORDINGS: [&str; 4] = [
 /// Of each recording so much is played in a round.
 const DATAGRAMS_MAX: usize = 8_000;
 const ROUNDS: usize = 5;
+
+/// What went wrong in no recording.
+const MISHAPS: [&str; 3] = [
+    "airflow.sla_missed:1|c",
+    "airflow.dag_processing.processor_timeouts:1|c",
+    "airflow.scheduler_heartbeat_failure:1|c",
+];
 
 /// Families that only what a test will not set up brings into being.
 const NOT_HERE: &[&str] = &[
@@ -59,8 +67,9 @@ struct World {
 
 impl World {
     fn start(flags: &[&str]) -> Self {
-        let pid = std::process::id();
-        let address = format!("127.98.{}.{}", pid / 250 % 250, pid % 250 + 1);
+        static WORLDS: AtomicU32 = AtomicU32::new(0);
+        let (pid, number) = (std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.{}.{}.{}", 98 + number, pid / 250 % 250, pid % 250 + 1);
         let mut world =
             Self { address, folder: tempfile::tempdir().expect("room for a folder"), children: Vec::new() };
         world.start_daemon(flags);
@@ -148,7 +157,7 @@ impl World {
                     }
                 }
             }
-            for line in ["no value", "clash.one:1|c", "clash:1|g"] {
+            for line in ["no value", "clash.one:1|c", "clash:1|g"].iter().chain(&MISHAPS) {
                 socket.send_to(line.as_bytes(), target).expect("room in the buffer");
             }
             std::thread::sleep(Duration::from_millis(300));

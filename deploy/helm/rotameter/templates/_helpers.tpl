@@ -102,6 +102,10 @@ spec:
         {{- if .Values.web.config }}
         - --web.config.file=/etc/rotameter/web/web.yml
         {{- end }}
+        {{- if .Values.profile.name }}
+        - --profile={{ .Values.profile.name }}
+        - --profile.prefix={{ .Values.profile.prefix }}
+        {{- end }}
         {{- if .Values.mapping }}
         - --statsd.mapping-config=/etc/rotameter/mapping/mapping.yml
         {{- end }}
