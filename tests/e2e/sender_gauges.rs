@@ -99,7 +99,7 @@ fn check(flags: &[&str], transports: &[&str]) {
     daemon.wait_for_exposition("the end of both gauges", gone);
     let figures = daemon.wait_for_figures("all sent", |figures| figures.accounted() >= sent);
     figures.check_datagrams(sent);
-    assert_eq!(figures.sum("rotameter_gauge_sender_values", &[]), 0);
+    assert_eq!(figures.sum("rotameter_sender_values", &[]), 0);
     for transport in transports {
         assert!(figures.received(transport) > 0, "{transport}\n{}", figures.ledger());
     }

@@ -69,7 +69,7 @@ pub(super) fn events(reading: &Reading<'_>, out: &mut Families) {
         f64::from(reading.registry.overflow_series),
     );
     out.gauge(
-        "rotameter_gauge_sender_values",
+        "rotameter_sender_values",
         "Values that gauges keep for their senders (gauge_combine).",
         float(reading.registry.sender_values as u64),
     );
