@@ -7,6 +7,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 
 use hashbrown::HashTable;
 
+use super::doorkeeper::Doorkeeper;
 use crate::registry::SeriesId;
 use crate::sender::SenderId;
 
@@ -54,6 +55,10 @@ pub enum Action {
 /// Bytes of a line, without its value, up to which it is remembered: senders must not fill the cache with
 /// lines of 64 KiB. Far more than any real one has; a longer one is parsed each time.
 const LINE_BYTES_MAX: usize = 2048;
+
+/// Up to this part of a cache, and up to so many entries in any, lines are remembered at once.
+const TRUSTING_SHARE: usize = 8;
+const TRUSTING_MIN: usize = 64;
 
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
@@ -120,6 +125,9 @@ pub struct RecipeCache {
     hand: usize,
     entries_max: usize,
     hasher: foldhash::fast::RandomState,
+    doorkeeper: Doorkeeper,
+    /// Up to so many entries a line is remembered the first time that it comes.
+    trusting_until: usize,
     /// Entries given up for want of room.
     pub evicted: u64,
 }
@@ -135,6 +143,8 @@ impl RecipeCache {
             hand: 0,
             entries_max: entries_max.max(1),
             hasher: foldhash::fast::RandomState::default(),
+            doorkeeper: Doorkeeper::new(),
+            trusting_until: (entries_max / TRUSTING_SHARE).max(TRUSTING_MIN),
             evicted: 0,
         }
     }
@@ -183,8 +193,8 @@ impl RecipeCache {
         Some(entry.recipe)
     }
 
-    /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`]; one that is there already gets the
-    /// new recipe, and its place is returned.
+    /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`], or there are many already and it
+    /// comes for the first time. One that is there gets the new recipe, and its place is returned.
     pub fn insert(&mut self, key: &LineKey<'_>, recipe: Recipe, promotable: bool) -> Option<EntryIndex> {
         let LineKey { hash, sender, head, tail } = *key;
         if head.len() + tail.len() > LINE_BYTES_MAX {
@@ -194,6 +204,9 @@ impl RecipeCache {
             let entry = self.entries.get_mut(index as usize)?;
             entry.recipe = recipe;
             return Some(index);
+        }
+        if self.entries.len() >= self.trusting_until && !self.doorkeeper.has_seen(hash) {
+            return None;
         }
         let mut entry = Entry {
             hash,
@@ -364,6 +377,18 @@ mod tests {
             find(&mut cache, &format!("line{n}"));
         }
         assert!(cache.touched.len() <= 4);
+    }
+
+    #[test]
+    fn among_many_a_line_that_comes_once_is_not_remembered() {
+        let mut cache = RecipeCache::new(1000);
+        for n in 0..1000 {
+            insert(&mut cache, &format!("task_exit.{n}"), n);
+        }
+        let few = cache.len();
+        assert!((125..150).contains(&few), "{few}");
+        insert(&mut cache, "task_exit.999", 7);
+        assert_eq!(find(&mut cache, "task_exit.999"), Some(7));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod rule;
 pub mod tags;
 pub mod template;
 
+mod doorkeeper;
 mod dot;
 mod explain;
 mod file;
