@@ -73,7 +73,7 @@ pub struct Growth {
     pub entry: EntryIndex,
     pub lines: u64,
     pub sum: u64,
-    /// Of a gauge, its newest value.
+    /// Of a gauge, its newest value; `None` if all that came is older than what was told before.
     pub last: Option<LastValue>,
 }
 
@@ -211,7 +211,7 @@ impl Promotion {
         mut left: impl FnMut(EntryIndex),
     ) {
         for mut promoted in self.leaving.drain(..) {
-            let growth = promoted.read(table);
+            let growth = promoted.read_last(table);
             if growth.lines != 0 {
                 record(growth);
             }
@@ -367,5 +367,49 @@ impl Promoted {
         }
         self.last = total;
         growth
+    }
+
+    /// The last reading. Lines whose values are older than what another CPU has said wait for a newer
+    /// value; now none will come, and they are told without one.
+    fn read_last(&mut self, table: &impl SlotTable) -> Growth {
+        let growth = self.read(table);
+        let total = table.total(self.slot);
+        let lines = total.lines.wrapping_sub(self.last.lines);
+        if growth.lines != 0 || lines == 0 {
+            return growth;
+        }
+        self.last = total;
+        Growth { lines, ..growth }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_reading_leaves_no_line_behind() {
+        let of = |lines, number, received_ns| {
+            vec![(Slot { lines, ..Slot::default() }, LastValue { number, received_ns })]
+        };
+        let mut promoted = Promoted {
+            slot: 0,
+            entry: 3,
+            lines_per_second: 0.0,
+            hash: 0,
+            gauge: Some(SeriesId::NONE),
+            last: Slot::default(),
+            last_received_ns: 50,
+            window_lines: 0,
+            quiet_ticks: 0,
+        };
+        let first = promoted.read(&of(2, 7, 100));
+        assert_eq!((first.lines, first.last.map(|value| value.number)), (2, Some(7)));
+        // Another CPU had received its value earlier, and wrote it later.
+        let late = of(3, 7, 100);
+        assert_eq!(promoted.read(&late).lines, 0, "it waits for a newer value");
+        let last = promoted.read_last(&late);
+        assert_eq!((last.lines, last.last), (1, None));
+        assert_eq!(promoted.read_last(&late).lines, 0);
     }
 }

@@ -102,11 +102,14 @@ impl Core {
             // Relative, so the order among other changes makes no difference.
             Action::UpDown => self.registry.adjust(recipe.series, amount, now, now)?,
             Action::Gauge => {
-                let Some(last) = growth.last else { return Ok(()) };
-                let value = decimal(last) / recipe.divisor * recipe.scale;
-                let received = Timestamp(last.received_ns);
-                if self.registry.set(recipe.series, value, received, now)? == SetOutcome::Older {
-                    self.ledger.outdated_gauges += 1;
+                if let Some(last) = growth.last {
+                    let value = decimal(last) / recipe.divisor * recipe.scale;
+                    let received = Timestamp(last.received_ns);
+                    if self.registry.set(recipe.series, value, received, now)? == SetOutcome::Older {
+                        self.ledger.outdated_gauges += 1;
+                    }
+                } else {
+                    self.ledger.outdated_gauges += growth.lines;
                 }
                 self.ledger.count_recorded(MetricType::Gauge, growth.lines);
                 return Ok(());
