@@ -1,12 +1,14 @@
-//! Frame -> UDP payload: door 1's checks. Every bounds check of a frame lives here.
+//! Frame -> UDP payload: the checks of doors 1 and 3. Every bounds check of a frame lives here.
 //!
-//! Door 1 stands in front of the stack, so it lets through to the payload only what the stack would
-//! have delivered to our socket, checksums included. Everything else is passed untouched.
+//! These doors stand in front of the stack, so they let through to the payload only what the stack
+//! would have delivered to our socket, checksums included. Everything else is passed untouched.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use ingest_ebpf::{
     checksum::{fold, halves},
-    layout::{ALLOWED_NETWORKS_MAX, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX},
+    layout::{
+        ALLOWED_NETWORKS_MAX, LISTEN_LOOPBACK, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
+    },
     verdict::Verdict,
 };
 
@@ -28,9 +30,51 @@ const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
 const PROTOCOL_UDP: u8 = 17;
 const NEXT_HEADER_FRAGMENT: u8 = 44;
 
+/// What has a frame: its linear part, and the interface at which it is.
+pub trait FrameContext {
+    fn data(&self) -> usize;
+    fn data_end(&self) -> usize;
+    fn interface(&self) -> u32;
+}
+
+impl FrameContext for XdpContext {
+    #[inline(always)]
+    fn data(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        self.data_end()
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        self.ingress_ifindex() as u32
+    }
+}
+
+impl FrameContext for TcContext {
+    #[inline(always)]
+    fn data(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        self.data_end()
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb.skb).ifindex }
+    }
+}
+
 /// Checks the frame and puts payload and source into the scratch space; the payload's length.
 #[inline(always)]
-pub fn payload(ctx: &XdpContext, scratch: &mut Scratch) -> Result<usize, Verdict> {
+pub fn payload<C: FrameContext>(ctx: &C, scratch: &mut Scratch) -> Result<usize, Verdict> {
     let frame = Frame { data: ctx.data(), end: ctx.data_end() };
     let mut ethertype: u16 = frame.read(12).ok_or(Verdict::OtherTraffic)?;
     let mut vlan = 0;
@@ -50,8 +94,8 @@ pub fn payload(ctx: &XdpContext, scratch: &mut Scratch) -> Result<usize, Verdict
 }
 
 #[inline(always)]
-fn ipv4(
-    ctx: &XdpContext,
+fn ipv4<C: FrameContext>(
+    ctx: &C,
     frame: &Frame,
     ip: usize,
     vlan: u16,
@@ -72,9 +116,9 @@ fn ipv4(
     let udp = ip + IPV4_BYTES;
     let port = our_port(frame, udp)?;
     let (source, destination) = (frame.at::<u32>(ip + 12), frame.at::<u32>(ip + 16));
-    let virtual_interface = listening(ctx, frame, vlan, port, mapped(destination), scratch)?;
+    let interface = listening(ctx, frame, vlan, port, mapped(destination), scratch)?;
     // The stack takes nothing from the wire that claims to come from the destination itself.
-    if source == destination || !allowed_v4(source) {
+    if interface & LISTEN_LOOPBACK == 0 && (source == destination || !allowed_v4(source)) {
         return Err(Verdict::SourceNotAllowed);
     }
     let total = usize::from(u16::from_be(frame.at(ip + 2)));
@@ -98,7 +142,7 @@ fn ipv4(
     let header = udp_header_sum(frame, udp);
     let (payload, sum) = load(frame, udp, length, scratch)?;
     // Over IPv4, zero means that the sender computed none.
-    if checksum != 0 && !valid(pseudo, header + sum, checksum, virtual_interface) {
+    if checksum != 0 && !valid(pseudo, header + sum, checksum, interface) {
         return Err(Verdict::BadUdpChecksum);
     }
     scratch.header.source_address = mapped(source);
@@ -106,8 +150,8 @@ fn ipv4(
 }
 
 #[inline(always)]
-fn ipv6(
-    ctx: &XdpContext,
+fn ipv6<C: FrameContext>(
+    ctx: &C,
     frame: &Frame,
     ip: usize,
     vlan: u16,
@@ -129,9 +173,9 @@ fn ipv6(
     let udp = ip + IPV6_BYTES;
     let port = our_port(frame, udp)?;
     let destination = [frame.at::<u64>(ip + 24), frame.at::<u64>(ip + 32)];
-    let virtual_interface = listening(ctx, frame, vlan, port, destination, scratch)?;
+    let interface = listening(ctx, frame, vlan, port, destination, scratch)?;
     let source = [frame.at::<u64>(ip + 8), frame.at::<u64>(ip + 16)];
-    if source == destination || !allowed_v6(source) {
+    if interface & LISTEN_LOOPBACK == 0 && (source == destination || !allowed_v6(source)) {
         return Err(Verdict::SourceNotAllowed);
     }
     let length = usize::from(u16::from_be(frame.at(udp + 4)));
@@ -146,7 +190,7 @@ fn ipv6(
     let pseudo = addresses + pseudo_tail(frame, udp);
     let header = udp_header_sum(frame, udp);
     let (payload, sum) = load(frame, udp, length, scratch)?;
-    if checksum == 0 || !valid(pseudo, header + sum, checksum, virtual_interface) {
+    if checksum == 0 || !valid(pseudo, header + sum, checksum, interface) {
         return Err(Verdict::BadUdpChecksum);
     }
     scratch.header.source_address = source;
@@ -169,37 +213,30 @@ fn our_port(frame: &Frame, udp: usize) -> Result<u16, Verdict> {
     Err(Verdict::OtherTraffic)
 }
 
-/// Whether the frame goes to one of our sockets; if so, whether its interface is virtual.
+/// Whether the frame goes to one of our sockets; if so, the `LISTEN_*` bits of its interface.
 #[inline(always)]
-fn listening(
-    ctx: &XdpContext,
+fn listening<C: FrameContext>(
+    ctx: &C,
     frame: &Frame,
     vlan: u16,
     port: u16,
     address: [u64; 2],
     scratch: &mut Scratch,
-) -> Result<bool, Verdict> {
-    let key = ListenKey {
-        interface: ctx.ingress_ifindex() as u32,
-        port,
-        mac: frame.at(0),
-        vlan,
-        padding: 0,
-        address,
-    };
+) -> Result<u32, Verdict> {
+    let key = ListenKey { interface: ctx.interface(), port, mac: frame.at(0), vlan, padding: 0, address };
     let generation = LISTEN_GENERATION.get(0).map_or(0, |generation| {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
         unsafe { core::ptr::from_ref(generation).read_volatile() }
     }) + 1;
     if scratch.listen_generation == generation && scratch.listen_key.equals(&key) {
-        return Ok(scratch.listen_flags & u64::from(LISTEN_VIRTUAL) != 0);
+        return Ok(scratch.listen_flags as u32);
     }
     // SAFETY: not preallocated, so an element that the daemon deletes is not reused while we read it.
     let Some(entry) = (unsafe { LISTEN.get(key) }) else { return Err(Verdict::OtherDestination) };
     scratch.listen_key = key;
     scratch.listen_flags = u64::from(entry.flags);
     scratch.listen_generation = generation;
-    Ok(entry.flags & LISTEN_VIRTUAL != 0)
+    Ok(entry.flags)
 }
 
 #[inline(always)]
@@ -293,8 +330,8 @@ fn udp_header_sum(frame: &Frame, udp: usize) -> u64 {
 /// Whether the UDP checksum is that of pseudo-header, header and payload; `datagram` is the sum of the
 /// latter two.
 #[inline(always)]
-fn valid(pseudo: u64, datagram: u64, checksum: u16, virtual_interface: bool) -> bool {
-    (virtual_interface && fold(pseudo) == checksum) || fold(pseudo + datagram) == 0xffff
+fn valid(pseudo: u64, datagram: u64, checksum: u16, interface: u32) -> bool {
+    (interface & LISTEN_VIRTUAL != 0 && fold(pseudo) == checksum) || fold(pseudo + datagram) == 0xffff
 }
 
 /// An IPv4 address as loaded from the frame, mapped into IPv6.

@@ -1,4 +1,4 @@
-//! Payload -> slots or ring: the one body behind both doors.
+//! Payload -> slots or ring: the one body behind all doors.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
@@ -20,7 +20,7 @@ use crate::{
 pub fn scratch() -> Option<&'static mut Scratch> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: an element of a per-CPU map lives as long as the program, and nothing else runs on
-    // this CPU until we return: both doors run with bottom halves disabled.
+    // this CPU until we return: the doors run with bottom halves disabled.
     Some(unsafe { &mut *scratch })
 }
 

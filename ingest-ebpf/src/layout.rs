@@ -362,6 +362,9 @@ pub struct ListenEntry {
 /// never crosses a wire (`CHECKSUM_PARTIAL`).
 pub const LISTEN_VIRTUAL: u32 = 1;
 
+/// The loopback device: a sender on this machine, which may send from the very address to which it sends.
+pub const LISTEN_LOOPBACK: u32 = 2;
+
 /// An IPv4 network of the allow-list, both in network byte order as loaded from the frame.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! The kernel object: two doors, one body.
+//! The kernel object: three doors, one body.
 
 #![no_std]
 #![no_main]
-// Everything here is reached through the two programs; the binary exports nothing to Rust code.
+// Everything here is reached through the three programs; the binary exports nothing to Rust code.
 #![allow(unreachable_pub, reason = "a binary's modules export to each other only")]
 #![allow(
     clippy::cast_possible_truncation,
@@ -17,9 +17,9 @@ mod ring;
 use aya_ebpf::{
     EbpfContext,
     bindings::xdp_action,
-    helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
-    macros::{socket_filter, xdp},
-    programs::{SkBuffContext, XdpContext},
+    helpers::generated::{bpf_redirect, bpf_sk_fullsock, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
+    macros::{classifier, socket_filter, xdp},
+    programs::{SkBuffContext, TcContext, XdpContext},
 };
 use ingest_ebpf::{
     layout::PAYLOAD_BYTES_MAX,
@@ -108,6 +108,60 @@ fn load_source(ctx: &SkBuffContext, scratch: &mut Scratch) -> bool {
     };
     scratch.header.source_port = u16::from_be(port);
     results == 0
+}
+
+/// Door 3: what a socket of this machine sends to one of our own, where the loopback device takes it.
+///
+/// Here the datagram has not yet been queued, nor woken anybody, nor looked for its socket.
+#[classifier]
+pub fn door_loopback(ctx: TcContext) -> i32 {
+    match counted(Door::Loopback, from_loopback(&ctx)).outcome() {
+        Outcome::Passed => TCX_PASS_ON,
+        // To no interface: the buffer is freed, and its sender is told that it was sent. A drop would
+        // be counted as an error of the sender's (UdpSndbufErrors).
+        // SAFETY: the helper has no preconditions.
+        Outcome::Counted | Outcome::Ringed => unsafe { bpf_redirect(0, 0) as i32 },
+    }
+}
+
+/// `TCX_NEXT`: other programs may look at it, too.
+const TCX_PASS_ON: i32 = -1;
+const SOCK_DGRAM: u32 = 2;
+const IPPROTO_UDP: u32 = 17;
+
+#[inline(always)]
+fn from_loopback(ctx: &TcContext) -> Verdict {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is the kernel's.
+    let is_super_packet = || unsafe { (*skb).gso_size } != 0;
+    let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
+    match frame::payload(ctx, scratch) {
+        Ok(length) => {
+            // What a raw socket made up may be something that the stack would not deliver.
+            // SAFETY: the context is the kernel's.
+            let sender = unsafe { (*skb).__bindgen_anon_2.sk };
+            if sender.is_null() {
+                return Verdict::NoUdpSender;
+            }
+            // SAFETY: the context's socket, which is not null.
+            let sender = unsafe { bpf_sk_fullsock(sender) };
+            if sender.is_null() {
+                return Verdict::NoUdpSender;
+            }
+            // SAFETY: the helper's socket, which is not null.
+            let (kind, protocol) = unsafe { ((*sender).type_, (*sender).protocol) };
+            if kind != SOCK_DGRAM || protocol != IPPROTO_UDP {
+                return Verdict::NoUdpSender;
+            }
+            if is_super_packet() {
+                return Verdict::SuperPacket;
+            }
+            ingest(ctx, Door::Loopback, scratch, length)
+        }
+        // It has its payload in pages, of which the program sees nothing.
+        Err(Verdict::BadLength) if is_super_packet() => Verdict::SuperPacket,
+        Err(verdict) => verdict,
+    }
 }
 
 #[cfg(not(test))]

@@ -8,10 +8,12 @@ pub enum Door {
     Xdp = 0,
     /// Door 2, the socket filter.
     SocketFilter = 1,
+    /// Door 3, TCX where the loopback device sends.
+    Loopback = 2,
 }
 
 impl Door {
-    pub const ALL: [Self; 2] = [Self::Xdp, Self::SocketFilter];
+    pub const ALL: [Self; 3] = [Self::Xdp, Self::SocketFilter, Self::Loopback];
 
     /// Label value of the datagram counters.
     #[must_use]
@@ -19,6 +21,7 @@ impl Door {
         match self {
             Self::Xdp => "xdp",
             Self::SocketFilter => "socket_filter",
+            Self::Loopback => "loopback",
         }
     }
 }
@@ -47,26 +50,30 @@ pub enum Verdict {
     Empty = 7,
     /// Passed: the payload is longer than one Ethernet frame carries.
     LongPayload = 8,
-    /// Passed by door 1: not IPv4 or IPv6 with UDP, or another port.
+    /// Passed by doors 1 and 3: not IPv4 or IPv6 with UDP, or another port.
     OtherTraffic = 9,
-    /// Passed by door 1: our port, but not an address or MAC of this interface that we listen on.
+    /// Passed by doors 1 and 3: our port, but not an address or MAC of this interface that we listen on.
     OtherDestination = 10,
-    /// Passed by door 1: the source is not in the allow-list.
+    /// Passed by doors 1 and 3: the source is not in the allow-list.
     SourceNotAllowed = 11,
-    /// Passed by door 1: IPv4 with options.
+    /// Passed by doors 1 and 3: IPv4 with options.
     IpOptions = 12,
-    /// Passed by door 1: a fragment.
+    /// Passed by doors 1 and 3: a fragment.
     Fragment = 13,
-    /// Passed by door 1: lengths of frame, IP and UDP do not fit together.
+    /// Passed by doors 1 and 3: lengths of frame, IP and UDP do not fit together.
     BadLength = 14,
-    /// Passed by door 1: TTL or hop limit 0.
+    /// Passed by doors 1 and 3: TTL or hop limit 0.
     TtlZero = 15,
-    /// Passed by door 1: wrong IPv4 header checksum.
+    /// Passed by doors 1 and 3: wrong IPv4 header checksum.
     BadIpChecksum = 16,
-    /// Passed by door 1: wrong UDP checksum, or none over IPv6.
+    /// Passed by doors 1 and 3: wrong UDP checksum, or none over IPv6.
     BadUdpChecksum = 17,
     /// Passed: the CPU has no ring.
     NoRing = 18,
+    /// Passed by door 3: several datagrams in one buffer, which the stack takes apart later.
+    SuperPacket = 19,
+    /// Passed by door 3: made by something else than a UDP socket of this network namespace.
+    NoUdpSender = 20,
 }
 
 /// The three ways out of a door.
@@ -89,7 +96,7 @@ impl Outcome {
 }
 
 impl Verdict {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Counted,
         Self::NotHot,
         Self::OddLine,
@@ -109,6 +116,8 @@ impl Verdict {
         Self::BadIpChecksum,
         Self::BadUdpChecksum,
         Self::NoRing,
+        Self::SuperPacket,
+        Self::NoUdpSender,
     ];
 
     #[must_use]
@@ -145,18 +154,21 @@ impl Verdict {
             Self::BadIpChecksum => "bad_ip_checksum",
             Self::BadUdpChecksum => "bad_udp_checksum",
             Self::NoRing => "no_ring",
+            Self::SuperPacket => "super_packet",
+            Self::NoUdpSender => "no_udp_sender",
         }
     }
 }
 
 /// Columns of one CPU's row in `COUNTERS`: 32 for each door.
-pub const COUNTERS_PER_CPU: u32 = 64;
-/// Distance between the two doors' columns.
+pub const COUNTERS_PER_CPU: u32 = 96;
+/// Distance between the doors' columns.
 const DOOR_COLUMNS: u32 = 32;
 /// Empty last lines (the datagram ended with `\n`) of counted datagrams: lines that no slot sees.
 const EMPTY_LINES_COLUMN: u32 = 31;
 
 const _: () = assert!(Verdict::ALL.len() < EMPTY_LINES_COLUMN as usize);
+const _: () = assert!(COUNTERS_PER_CPU as usize == Door::ALL.len() * DOOR_COLUMNS as usize);
 
 /// The column in which a door counts a verdict.
 #[inline(always)]
@@ -184,6 +196,6 @@ mod tests {
                 assert_ne!(a.reason(), b.reason());
             }
         }
-        assert!(empty_lines_column(Door::SocketFilter) < COUNTERS_PER_CPU);
+        assert!(empty_lines_column(Door::Loopback) < COUNTERS_PER_CPU);
     }
 }

@@ -15,9 +15,14 @@ pub(super) struct Figures(Exposition);
 pub(super) struct Open {
     pub(super) xdp: bool,
     pub(super) socket_filter: bool,
+    pub(super) loopback: bool,
 }
 
-pub(super) const SHUT: Open = Open { xdp: false, socket_filter: false };
+pub(super) const SHUT: Open = Open { xdp: false, socket_filter: false, loopback: false };
+
+/// The doors, and the transports by which their rings come to userspace.
+const DOORS: [(&str, &str); 3] =
+    [("xdp", "ring_xdp"), ("socket_filter", "ring_socket_filter"), ("loopback", "ring_loopback")];
 
 impl Figures {
     #[track_caller]
@@ -57,11 +62,11 @@ impl Figures {
     }
 
     pub(super) fn counted(&self) -> u64 {
-        self.door("xdp", "counted") + self.door("socket_filter", "counted")
+        DOORS.map(|(door, _)| self.door(door, "counted")).iter().sum()
     }
 
     pub(super) fn ringed(&self) -> u64 {
-        self.door("xdp", "ringed") + self.door("socket_filter", "ringed")
+        DOORS.map(|(door, _)| self.door(door, "ringed")).iter().sum()
     }
 
     pub(super) fn received(&self, transport: &str) -> u64 {
@@ -74,7 +79,7 @@ impl Figures {
 
     pub(super) fn doors_open(&self) -> Open {
         let open = |door| self.sum("rotameter_door_open", &[("door", door)]) > 0;
-        Open { xdp: open("xdp"), socket_filter: open("socket_filter") }
+        Open { xdp: open("xdp"), socket_filter: open("socket_filter"), loopback: open("loopback") }
     }
 
     /// Datagrams that have come to their end, wherever that was.
@@ -92,7 +97,7 @@ impl Figures {
             "sent = counted + ringed + read from the socket + lost\n{}",
             ledger()
         );
-        for (door, ring) in [("xdp", "ring_xdp"), ("socket_filter", "ring_socket_filter")] {
+        for (door, ring) in DOORS {
             assert_eq!(
                 self.door(door, "ringed"),
                 self.received(ring),
@@ -100,10 +105,11 @@ impl Figures {
                 ledger()
             );
         }
-        let before_socket = sent - self.door("xdp", "counted") - self.door("xdp", "ringed");
+        let consumed = |door| self.door(door, "counted") + self.door(door, "ringed");
+        let before_socket = sent - consumed("xdp") - consumed("loopback");
         if self.doors_open().socket_filter {
             let seen = self.sum("rotameter_datagrams_total", &[("door", "socket_filter")]);
-            assert_eq!(seen, before_socket, "the filter sees what XDP left\n{}", ledger());
+            assert_eq!(seen, before_socket, "the filter sees what the other doors left\n{}", ledger());
             assert_eq!(
                 self.door("socket_filter", "passed"),
                 self.received("udp") + self.lost(),

@@ -16,6 +16,7 @@ mod gauges;
 mod interfaces;
 mod listeners;
 mod live;
+mod loopback;
 mod nasty;
 mod order;
 mod overload;

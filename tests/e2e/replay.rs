@@ -11,9 +11,9 @@ use super::world::{Family, World};
 use crate::corpus::{self, Recorded};
 use crate::reference::{self, Expected};
 
-const XDP: Open = Open { xdp: true, socket_filter: false };
-const SOCKET_FILTER: Open = Open { xdp: false, socket_filter: true };
-const BOTH: Open = Open { xdp: true, socket_filter: true };
+const XDP: Open = Open { xdp: true, ..SHUT };
+const SOCKET_FILTER: Open = Open { socket_filter: true, ..SHUT };
+const BOTH: Open = Open { xdp: true, socket_filter: true, ..SHUT };
 
 /// Promote what moves, and look often, so that identities come and go within a replay.
 const BRISK: [&str; 2] = ["--promotion.interval=100ms", "--promotion.min-rate=5"];

@@ -61,6 +61,7 @@ impl Effect {
         let transport = match door {
             Door::Xdp => Transport::Xdp,
             Door::SocketFilter => Transport::SocketFilter,
+            Door::Loopback => Transport::Loopback,
         };
         let record = Record { payload: payload.to_vec(), source: Source::Address(source), transport };
         Self { records: vec![record], ..Self::of(door, verdict) }

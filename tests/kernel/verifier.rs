@@ -1,4 +1,4 @@
-//! The two programs -> how much work the verifier has with them.
+//! The three programs -> how much work the verifier has with them.
 
 use super::loaded::Loaded;
 
@@ -6,6 +6,7 @@ use super::loaded::Loaded;
 /// Linux 6.18. The kernel gives up at a million, and older kernels prune less.
 const XDP_BUDGET: u32 = 390_000;
 const SOCKET_FILTER_BUDGET: u32 = 310_000;
+const LOOPBACK_BUDGET: u32 = 390_000;
 
 #[test]
 #[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
@@ -13,9 +14,13 @@ fn the_verifier_stays_within_its_budget() {
     let mut kernel = Loaded::new();
     let xdp = kernel.object.xdp().expect("it is there").info().expect("it is loaded");
     let socket_filter = kernel.object.socket_filter().expect("it is there").info().expect("it is loaded");
-    for (program, info, budget) in
-        [("door_xdp", xdp, XDP_BUDGET), ("door_socket_filter", socket_filter, SOCKET_FILTER_BUDGET)]
-    {
+    kernel.object.load_loopback().expect("this kernel takes it");
+    let loopback = kernel.object.loopback().expect("it is there").info().expect("it is loaded");
+    for (program, info, budget) in [
+        ("door_xdp", xdp, XDP_BUDGET),
+        ("door_socket_filter", socket_filter, SOCKET_FILTER_BUDGET),
+        ("door_loopback", loopback, LOOPBACK_BUDGET),
+    ] {
         let verified = info.verified_instruction_count().expect("Linux 5.16 and later say it");
         println!("{program}: {verified} instructions verified, budget {budget}");
         assert!(verified <= budget, "{program}: {verified} instructions verified, more than {budget}");

@@ -87,6 +87,15 @@ pub struct Cli {
     #[arg(long = "ebpf.doors", value_name = "LIST", default_value = "xdp,socket-filter", hide = true)]
     pub ebpf_doors: String,
 
+    /// Take what programs of this machine send to it where the loopback device begins (Linux 6.6):
+    /// half of what sending costs them falls away. All that goes over the loopback device passes the
+    /// program, and a capture there does not show what it took. [default: off]
+    #[arg(long = "ebpf.loopback", overrides_with = "no_ebpf_loopback")]
+    pub ebpf_loopback: bool,
+    /// Leave the loopback device alone.
+    #[arg(long = "no-ebpf.loopback", overrides_with = "ebpf_loopback")]
+    pub no_ebpf_loopback: bool,
+
     /// Size of each ring that carries whole datagrams out of the kernel; there is one per CPU. A
     /// power of two, at least 64Ki. A full ring is no loss: the datagram takes the socket.
     #[arg(long = "ebpf.ring-bytes", value_name = "BYTES", default_value = "1Mi")]

@@ -51,6 +51,8 @@ pub enum Transport {
     Xdp,
     /// Ring, put there by the socket filter.
     SocketFilter,
+    /// Ring, put there by the program on the loopback device.
+    Loopback,
     /// Our UDP socket, by `recvmmsg`.
     Udp,
     Tcp,
@@ -66,6 +68,7 @@ impl Transport {
         match self {
             Self::Xdp => "ring_xdp",
             Self::SocketFilter => "ring_socket_filter",
+            Self::Loopback => "ring_loopback",
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Unixgram => "unixgram",

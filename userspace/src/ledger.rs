@@ -81,9 +81,10 @@ pub struct Ledger {
 }
 
 /// The transports in the order of their counters.
-pub const TRANSPORTS: [Transport; 6] = [
+pub const TRANSPORTS: [Transport; 7] = [
     Transport::Xdp,
     Transport::SocketFilter,
+    Transport::Loopback,
     Transport::Udp,
     Transport::Tcp,
     Transport::Unixgram,
@@ -227,10 +228,11 @@ fn index(transport: Transport) -> usize {
     match transport {
         Transport::Xdp => 0,
         Transport::SocketFilter => 1,
-        Transport::Udp => 2,
-        Transport::Tcp => 3,
-        Transport::Unixgram => 4,
-        Transport::Unix => 5,
+        Transport::Loopback => 2,
+        Transport::Udp => 3,
+        Transport::Tcp => 4,
+        Transport::Unixgram => 5,
+        Transport::Unix => 6,
     }
 }
 

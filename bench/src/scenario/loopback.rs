@@ -1,5 +1,5 @@
-//! Datagrams over loopback -> CPU time of the whole node for each, sender included: our socket filter
-//! against a socket that only counts.
+//! Datagrams over loopback -> CPU time of the whole node for each, sender included: our two doors
+//! there against a socket that only counts.
 
 use std::{
     sync::{
@@ -46,22 +46,24 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         network::pin(GENERATOR_CPU)?;
         let payloads = Workload::Hot.payloads();
         let softirqs = Softirqs::find()?;
-        let (mut by_filter, mut by_socket, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut by_door, mut by_filter, mut by_socket) = (Vec::new(), Vec::new(), Vec::new());
         let mut theirs = vec![Vec::new(); lab.versus.len()];
         for _ in 0..lab.long_runs() {
-            let filter = server(lab, &ours, &payloads, &softirqs, rounds)?;
-            let socket = counting(&payloads, &softirqs, rounds)?;
-            by_filter.push(filter);
-            by_socket.push(socket);
-            ratios.push(filter / socket);
+            by_door.push(server(lab, &ours, Doors::Loopback, &payloads, &softirqs, rounds)?);
+            by_filter.push(server(lab, &ours, Doors::SocketFilter, &payloads, &softirqs, rounds)?);
+            by_socket.push(counting(&payloads, &softirqs, rounds)?);
             for (contestant, found) in lab.versus.iter().zip(&mut theirs) {
-                found.push(server(lab, contestant, &payloads, &softirqs, rounds)?);
+                found.push(server(lab, contestant, Doors::None, &payloads, &softirqs, rounds)?);
             }
         }
+        let to_socket =
+            |ours: &[f64]| -> Vec<f64> { ours.iter().zip(&by_socket).map(|(a, b)| a / b).collect() };
         let mut rows = vec![
+            Row::new(NAME, "hot, our loopback door: whole node", "ns/datagram", &by_door),
             Row::new(NAME, "hot, our socket filter: whole node", "ns/datagram", &by_filter),
             Row::new(NAME, "a recvmmsg socket that only counts: whole node", "ns/datagram", &by_socket),
-            Row::new(NAME, "socket filter / counting socket", "times", &ratios).at_most(0.5),
+            Row::new(NAME, "loopback door / counting socket", "times", &to_socket(&by_door)).at_most(0.5),
+            Row::new(NAME, "socket filter / counting socket", "times", &to_socket(&by_filter)),
         ];
         for (contestant, found) in lab.versus.iter().zip(&theirs) {
             rows.push(Row::new(NAME, format!("hot, {}: whole node", contestant.name), "ns/datagram", found));
@@ -74,11 +76,12 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
 fn server(
     lab: &Lab,
     contestant: &Contestant,
+    doors: Doors,
     payloads: &Payloads,
     softirqs: &Softirqs,
     rounds: u64,
 ) -> anyhow::Result<f64> {
-    let setup = lab.setup(Doors::SocketFilter).read_buffer(u64::from(READ_BUFFER_BYTES));
+    let setup = lab.setup(doors).read_buffer(u64::from(READ_BUFFER_BYTES));
     let server = Server::start(contestant, &setup)?;
     let target = Target::Udp("127.0.0.1:9125".parse()?);
     // Over more than an interval of promotion: then all names are hot.

@@ -157,7 +157,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "loopback",
-        about: "socket filter on loopback against a socket that only counts: CPU of the whole node",
+        about: "our doors on loopback against a socket that only counts: CPU of the whole node",
         root: true,
         versus: true,
         run: loopback::measure,

@@ -61,6 +61,8 @@ pub enum Doors {
     /// At another interface.
     XdpAt(&'static str),
     SocketFilter,
+    /// At the loopback device, and the socket filter behind it.
+    Loopback,
     /// The socket alone.
     None,
 }
@@ -173,6 +175,7 @@ impl Setup {
                 Doors::Xdp => xdp(RECEIVING),
                 Doors::XdpAt(interface) => xdp(interface),
                 Doors::SocketFilter => vec!["--ebpf=required".into()],
+                Doors::Loopback => vec!["--ebpf=required".into(), "--ebpf.loopback".into()],
                 Doors::None => vec!["--ebpf=off".into()],
             });
             arguments.extend(self.flags.iter().map(OsString::from));

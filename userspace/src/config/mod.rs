@@ -107,6 +107,8 @@ pub struct DoorSet {
 pub struct Ebpf {
     pub mode: EbpfMode,
     pub doors: DoorSet,
+    /// Whether to open the door on the loopback device, too.
+    pub loopback: bool,
     /// Of one CPU's ring; a power of two.
     pub ring_bytes: u32,
     /// At least one.
@@ -273,7 +275,7 @@ fn ebpf(cli: &Cli) -> Result<Ebpf, ConfigError> {
             "each slot takes a place in the table, and --ebpf.slots is {slots}; lower that as well"
         )),
     })?;
-    Ok(Ebpf { mode, doors, ring_bytes, slots, identities })
+    Ok(Ebpf { mode, doors, loopback: cli.ebpf_loopback, ring_bytes, slots, identities })
 }
 
 fn xdp(cli: &Cli) -> Result<Xdp, ConfigError> {

@@ -10,7 +10,7 @@ use super::running::Daemon;
 use crate::{
     config::{Cidr, Config},
     kernel::{
-        doors::{Change, Doors},
+        doors::{Change, Doors, Refusal},
         interfaces::{self, Interface},
         object::{EMBEDDED, LoadOptions, Object, ObjectError, Sizes, Tables},
         ring::Ring,
@@ -51,9 +51,9 @@ pub(super) async fn load(config: &Config, sockets: Vec<SocketAddr>) -> anyhow::R
     let mut object = Object::load(object, &options)?;
     let tables = Arc::clone(&object.tables);
     let rings = std::mem::take(&mut object.rings);
-    let doors = Doors::new(object, config.xdp.interfaces.clone(), sockets)?;
+    let doors = Doors::new(object, config.xdp.interfaces.clone(), config.ebpf.loopback, sockets)?;
     let xdp = config.ebpf.doors.xdp && !config.xdp.interfaces.is_empty();
-    let interfaces = if xdp { Some(interfaces::follow().await?) } else { None };
+    let interfaces = if xdp || config.ebpf.loopback { Some(interfaces::follow().await?) } else { None };
     Ok(Kernel::Loaded { doors: Box::new(doors), tables, rings, interfaces })
 }
 
@@ -105,9 +105,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub(super) fn log_changes(changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Attached { interface } => info!(interface, "XDP attached"),
-            Change::Detached { interface } => info!(interface, "XDP detached"),
-            Change::Refused { interface, reason } => warn!(interface, reason, "XDP not attached"),
+            Change::Attached { interface } => info!(interface, "door opened"),
+            Change::Detached { interface } => info!(interface, "door shut"),
+            Change::Refused(Refusal { interface, reason, .. }) => warn!(interface, reason, "door not opened"),
         }
     }
 }

@@ -125,6 +125,7 @@ impl Pages for Daemon {
         let Some(doors) = doors.as_ref() else {
             rows.push(row("socket filter", false, self.shut_because.clone()));
             rows.push(row("xdp", false, self.shut_because.clone()));
+            rows.push(row("loopback", false, self.shut_because.clone()));
             return rows;
         };
         let open = self.socket_filters_open.load(Ordering::Relaxed);
@@ -138,10 +139,20 @@ impl Pages for Daemon {
         if !attached.is_empty() {
             rows.push(row("xdp", true, format!("native mode on {}", attached.join(", "))));
         }
-        for (name, reason) in doors.refused() {
-            rows.push(row("xdp", false, format!("{name}: {reason}")));
+        for refused in doors.refused() {
+            let feature = if refused.loopback { "loopback" } else { "xdp" };
+            rows.push(row(feature, false, format!("{}: {}", refused.interface, refused.reason)));
         }
-        if attached.is_empty() && doors.refused().next().is_none() {
+        if doors.loopback_open() {
+            rows.push(row(
+                "loopback",
+                true,
+                "on what this machine sends to itself; needs CAP_NET_ADMIN".to_owned(),
+            ));
+        } else if !doors.refused().any(|refused| refused.loopback) {
+            rows.push(row("loopback", false, "not asked for (--ebpf.loopback)".to_owned()));
+        }
+        if attached.is_empty() && doors.refused().all(|refused| refused.loopback) {
             let why = doors
                 .xdp_refused()
                 .unwrap_or("no interface is named, or none of that name is there (--xdp.interface)");

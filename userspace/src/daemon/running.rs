@@ -21,7 +21,7 @@ use crate::{
     datagram::Datagram,
     exposition::OwnFamily,
     kernel::{
-        doors::{Change, DoorError, Doors},
+        doors::{Change, DoorError, Doors, Refusal},
         interfaces::Interface,
         promotion::Promotion,
     },
@@ -99,8 +99,8 @@ impl Daemon {
         let changes = doors.follow(&interfaces);
         log_changes(&changes);
         for change in changes {
-            if let (true, Change::Refused { interface, reason }) = (required, change) {
-                return Err(DoorError::Xdp { interface, reason }).context("--ebpf=required");
+            if let (true, Change::Refused(Refusal { interface, reason, .. })) = (required, change) {
+                return Err(DoorError::Interface { interface, reason }).context("--ebpf=required");
             }
         }
         Ok(())
@@ -203,11 +203,14 @@ impl Daemon {
 
     /// Everything that the daemon's own families are made of, read at one moment.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Reading<'_>) -> T) -> T {
-        let (xdp_interfaces, listen_refused) = self
+        let (xdp_interfaces, loopback_open, listen_refused) = self
             .doors
             .lock()
             .as_ref()
-            .map(|doors| (doors.attached().map(str::to_owned).collect(), doors.listen_refused))
+            .map(|doors| {
+                let xdp_interfaces = doors.attached().map(str::to_owned).collect();
+                (xdp_interfaces, doors.loopback_open(), doors.listen_refused)
+            })
             .unwrap_or_default();
         let sockets = self.sockets.reading();
         let malformed_records = self.pipeline.malformed_records();
@@ -220,6 +223,7 @@ impl Daemon {
                 promotion,
                 slots: tables.sizes.slots,
                 xdp_interfaces,
+                loopback_open,
                 listen_refused,
                 socket_filters_open: self.socket_filters_open.load(Ordering::Relaxed),
             });

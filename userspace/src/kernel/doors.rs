@@ -10,11 +10,12 @@ use std::{
 use aya::{
     maps::MapError,
     programs::{
-        ProgramError, SocketFilter, XdpMode,
+        LinkOrder, ProgramError, SocketFilter, TcAttachType, XdpMode,
         links::{FdLink, LinkError},
+        tc::TcAttachOptions,
     },
 };
-use ingest_ebpf::layout::{LISTEN_VIRTUAL, ListenEntry, ListenKey, address_words};
+use ingest_ebpf::layout::{LISTEN_LOOPBACK, LISTEN_VIRTUAL, ListenEntry, ListenKey, address_words};
 
 use super::{
     interfaces::{Interface, InterfaceGlob},
@@ -30,8 +31,8 @@ pub enum DoorError {
     SocketFilter { address: SocketAddr, source: ProgramError },
     #[error("--xdp.interface={0}: no such interface; `ip link` lists what there is")]
     NoInterface(String),
-    #[error("attaching XDP to {interface}: {reason}")]
-    Xdp { interface: String, reason: String },
+    #[error("attaching to {interface}: {reason}")]
+    Interface { interface: String, reason: String },
     #[error("attaching XDP: {0}")]
     NoXdp(String),
     #[error(
@@ -45,21 +46,32 @@ pub enum DoorError {
 pub struct Doors {
     object: Object,
     globs: Vec<InterfaceGlob>,
+    /// Whether door 3 is wanted.
+    loopback: bool,
     /// Addresses of the UDP sockets.
     sockets: Vec<SocketAddr>,
     attached: BTreeMap<u32, Attached>,
     /// Interfaces that match and could not be had, with the reason, so that each is reported once.
-    refused: BTreeMap<u32, (String, String)>,
+    refused: BTreeMap<u32, Refusal>,
     listen: HashSet<ListenKey>,
     filtered: Vec<std::os::fd::OwnedFd>,
     /// Listen entries that the kernel's map had no room for.
     pub listen_refused: u64,
 }
 
-/// One interface with door 1.
+/// One interface with door 1, or the loopback device with door 3.
 struct Attached {
     name: String,
+    loopback: bool,
     _link: FdLink,
+}
+
+/// An interface on which a door could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub interface: String,
+    pub loopback: bool,
+    pub reason: String,
 }
 
 /// What a look at the interfaces changed.
@@ -67,7 +79,7 @@ struct Attached {
 pub enum Change {
     Attached { interface: String },
     Detached { interface: String },
-    Refused { interface: String, reason: String },
+    Refused(Refusal),
 }
 
 impl Doors {
@@ -79,6 +91,7 @@ impl Doors {
     pub fn new(
         object: Object,
         globs: Vec<InterfaceGlob>,
+        loopback: bool,
         sockets: Vec<SocketAddr>,
     ) -> Result<Self, DoorError> {
         if fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1") {
@@ -87,6 +100,7 @@ impl Doors {
         Ok(Self {
             object,
             globs,
+            loopback,
             sockets,
             attached: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -110,7 +124,7 @@ impl Doors {
         Ok(())
     }
 
-    /// Shuts both doors. Programs that run now may still consume.
+    /// Shuts all doors. Programs that run now may still consume.
     pub fn shut(&mut self) {
         for socket in self.filtered.drain(..) {
             // Nothing is left to do about a socket that does not let go: it is closed next.
@@ -127,12 +141,18 @@ impl Doors {
 
     /// Names of the interfaces with door 1 open.
     pub fn attached(&self) -> impl Iterator<Item = &str> {
-        self.attached.values().map(|attached| attached.name.as_str())
+        self.attached.values().filter(|attached| !attached.loopback).map(|attached| attached.name.as_str())
+    }
+
+    /// Whether door 3 is open.
+    #[must_use]
+    pub fn loopback_open(&self) -> bool {
+        self.attached.values().any(|attached| attached.loopback)
     }
 
     /// Interfaces that were meant and could not be had, with the reason.
-    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.refused.values().map(|(name, reason)| (name.as_str(), reason.as_str()))
+    pub fn refused(&self) -> impl Iterator<Item = &Refusal> {
+        self.refused.values()
     }
 
     /// Named interfaces (not globs) that are not among `interfaces`.
@@ -147,12 +167,13 @@ impl Doors {
             .collect()
     }
 
-    /// Follows the interfaces: opens door 1 on new ones that match, forgets those that went, and makes
-    /// the listen set what it should be. Returns what changed.
+    /// Follows the interfaces: opens door 1 on new ones that match, and door 3 if it is wanted, forgets
+    /// those that went, and makes the listen set what it should be. Returns what changed.
     pub fn follow(&mut self, interfaces: &[Interface]) -> Vec<Change> {
         let mut changes = Vec::new();
+        let loopback = self.loopback;
         let wanted = |interface: &Interface, globs: &[InterfaceGlob]| {
-            globs.iter().any(|glob| glob.matches(&interface.name))
+            (interface.loopback && loopback) || globs.iter().any(|glob| glob.matches(&interface.name))
         };
         let gone: Vec<u32> = self
             .attached
@@ -178,14 +199,16 @@ impl Doors {
             match self.attach(interface) {
                 Ok(link) => {
                     self.refused.remove(&interface.index);
-                    self.attached.insert(interface.index, Attached { name: name.clone(), _link: link });
+                    let loopback = interface.loopback;
+                    let attached = Attached { name: name.clone(), loopback, _link: link };
+                    self.attached.insert(interface.index, attached);
                     changes.push(Change::Attached { interface: name });
                 }
                 Err(reason) => {
                     // Tried again at each look, for what stood in the way may go; told once.
-                    let refused = (name.clone(), reason.clone());
-                    if self.refused.insert(interface.index, refused.clone()) != Some(refused) {
-                        changes.push(Change::Refused { interface: name, reason });
+                    let refused = Refusal { interface: name, loopback: interface.loopback, reason };
+                    if self.refused.insert(interface.index, refused.clone()).as_ref() != Some(&refused) {
+                        changes.push(Change::Refused(refused));
                     }
                 }
             }
@@ -196,11 +219,11 @@ impl Doors {
 
     /// Native mode only: generic mode can be handed several datagrams glued together.
     fn attach(&mut self, interface: &Interface) -> Result<FdLink, String> {
+        if interface.loopback {
+            return self.attach_loopback(interface);
+        }
         if let Some(reason) = self.xdp_refused() {
             return Err(reason.to_owned());
-        }
-        if interface.loopback {
-            return Err("the loopback device has no native XDP; the socket filter serves it".to_owned());
         }
         if interface.mac.is_none() {
             return Err(
@@ -216,6 +239,31 @@ impl Doors {
         FdLink::try_from(link).map_err(|_: LinkError| {
             "this kernel has no BPF links for XDP (Linux 5.9 and later have)".to_owned()
         })
+    }
+
+    /// The loopback device has no native XDP; but what it sends is all that it receives.
+    fn attach_loopback(&mut self, interface: &Interface) -> Result<FdLink, String> {
+        if !self.loopback {
+            return Err(
+                "the loopback device has no native XDP; the socket filter serves it, or --ebpf.loopback"
+                    .to_owned(),
+            );
+        }
+        if self.object.loopback().is_ok_and(|program| program.fd().is_err()) {
+            self.object.load_loopback().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        }
+        let program = self.object.loopback().map_err(|error| error.to_string())?;
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let link = program
+            .attach_with_options(&interface.name, TcAttachType::Egress, options)
+            .and_then(|id| program.take_link(id))
+            .map_err(|error| match syscall_code(&error) {
+                Some(libc::EINVAL) => {
+                    "this kernel has no BPF links for TC (Linux 6.6 and later have)".to_owned()
+                }
+                _ => explain(&error, &interface.name),
+            })?;
+        FdLink::try_from(link).map_err(|error: LinkError| error.to_string())
     }
 
     fn update_listen_set(&mut self, interfaces: &[Interface]) {
@@ -249,14 +297,16 @@ impl Doors {
     fn wanted_listen_set(&self, interfaces: &[Interface]) -> ListenSet {
         let mut wanted = ListenSet::new();
         // Nothing on a wire goes to a loopback address; the stack drops what claims to.
-        let own: Vec<IpAddr> = interfaces
-            .iter()
-            .flat_map(|interface| &interface.addresses)
-            .copied()
-            .filter(|address| !address.is_loopback())
-            .collect();
+        let all: Vec<IpAddr> =
+            interfaces.iter().flat_map(|interface| &interface.addresses).copied().collect();
+        let own: Vec<IpAddr> = all.iter().copied().filter(|address| !address.is_loopback()).collect();
         for interface in interfaces.iter().filter(|interface| self.attached.contains_key(&interface.index)) {
-            let virtual_flag = if interface.kind.as_deref() == Some("veth") { LISTEN_VIRTUAL } else { 0 };
+            let (flags, own) = match interface.kind.as_deref() {
+                // Checksums are computed where a datagram leaves the machine, which it does not here.
+                _ if interface.loopback => (LISTEN_VIRTUAL | LISTEN_LOOPBACK, &all),
+                Some("veth") => (LISTEN_VIRTUAL, &own),
+                _ => (0, &own),
+            };
             let untagged = interface.mac.map(|mac| (0, mac));
             let tagged = interfaces.iter().filter_map(|other| {
                 let vlan = other.vlan.filter(|vlan| vlan.parent == interface.index)?;
@@ -264,7 +314,7 @@ impl Doors {
             });
             for (vlan, mac) in untagged.into_iter().chain(tagged) {
                 for socket in &self.sockets {
-                    for address in addresses_of(*socket, &own) {
+                    for address in addresses_of(*socket, own) {
                         let key = ListenKey {
                             interface: interface.index,
                             port: socket.port().to_be(),
@@ -273,7 +323,7 @@ impl Doors {
                             padding: 0,
                             address: address_words(octets(address)),
                         };
-                        wanted.insert(key, virtual_flag);
+                        wanted.insert(key, flags);
                     }
                 }
             }
@@ -305,7 +355,8 @@ fn addresses_of(socket: SocketAddr, own: &[IpAddr]) -> Vec<IpAddr> {
         IpAddr::V4(address) if address.is_unspecified() => {
             own.iter().copied().filter(IpAddr::is_ipv4).collect()
         }
-        address if address.is_loopback() => Vec::new(),
+        // Nothing goes there where that is not our own.
+        address if address.is_loopback() => own.iter().copied().filter(|own| *own == address).collect(),
         address => vec![address],
     }
 }
@@ -319,12 +370,7 @@ fn octets(address: IpAddr) -> [u8; 16] {
 
 /// What stands in the way of attaching, and the way out.
 fn explain(error: &ProgramError, interface: &str) -> String {
-    let code = match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        ProgramError::IOError(error) => error.raw_os_error(),
-        _ => None,
-    };
-    match code {
+    match syscall_code(error) {
         Some(libc::EBUSY | libc::EEXIST) => format!(
             "another XDP program is there; end the program that holds it (`bpftool link` shows it) or remove it \
              (`ip link set dev {interface} xdp off`), or leave this interface to the socket filter"
@@ -337,6 +383,14 @@ fn explain(error: &ProgramError, interface: &str) -> String {
         Some(libc::ERANGE) => "its MTU is too large for native XDP; lower it to 3,498 or less".to_owned(),
         Some(code) => io::Error::from_raw_os_error(code).to_string(),
         None => error.to_string(),
+    }
+}
+
+fn syscall_code(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::IOError(error) => error.raw_os_error(),
+        _ => None,
     }
 }
 

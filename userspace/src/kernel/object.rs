@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{ArrayOfMaps, HashMap, Map, MapData, MapError},
-    programs::{ProgramError, SocketFilter, Xdp},
+    programs::{ProgramError, SchedClassifier, SocketFilter, Xdp},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
@@ -212,8 +212,9 @@ pub struct Object {
     pub cpus: usize,
 }
 
-/// Names of the two programs in the object.
+/// Names of the three programs in the object.
 const XDP_PROGRAM: &str = "door_xdp";
+const LOOPBACK_PROGRAM: &str = "door_loopback";
 const SOCKET_FILTER_PROGRAM: &str = "door_socket_filter";
 
 impl Object {
@@ -328,6 +329,28 @@ impl Object {
             .program_mut(XDP_PROGRAM)
             .and_then(|program| program.try_into().ok())
             .ok_or(ObjectError::Missing("the program door_xdp"))
+    }
+
+    /// Door 3's program; loaded by [`Self::load_loopback`].
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::Missing`], if the object is not ours.
+    pub fn loopback(&mut self) -> Result<&mut SchedClassifier, ObjectError> {
+        self.ebpf
+            .program_mut(LOOPBACK_PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(ObjectError::Missing("the program door_loopback"))
+    }
+
+    /// Loads door 3, which not everybody wants, and which takes as long as the other two.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]: the kernel does not take it.
+    pub fn load_loopback(&mut self) -> Result<(), ObjectError> {
+        let program = self.loopback()?;
+        insist(|| program.load()).map_err(|error| ObjectError::load(LOOPBACK_PROGRAM, error))
     }
 
     /// Makes the programs forget what they remember of the listen set; to be called after a change.

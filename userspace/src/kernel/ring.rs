@@ -144,7 +144,11 @@ fn parse_record(record: &[u8]) -> Option<Datagram<'_>> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return None;
     }
-    let transport = if door == Door::Xdp as u32 { Transport::Xdp } else { Transport::SocketFilter };
+    let transport = match Door::ALL.get(door as usize)? {
+        Door::Xdp => Transport::Xdp,
+        Door::SocketFilter => Transport::SocketFilter,
+        Door::Loopback => Transport::Loopback,
+    };
     let address = Ipv6Addr::from(address);
     let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
     let source = Source::Address(SocketAddr::new(address, port));

@@ -7,15 +7,15 @@ use super::families::{Families, float, label};
 use crate::registry::FamilyKind;
 
 pub(super) fn kernel(reading: &Reading<'_>, out: &mut Families) {
-    let doors = reading
-        .kernel
-        .as_ref()
-        .map_or((0, 0), |kernel| (kernel.xdp_interfaces.len() as u64, kernel.socket_filters_open));
+    let doors = reading.kernel.as_ref().map_or((0, 0, 0), |kernel| {
+        (kernel.xdp_interfaces.len() as u64, kernel.socket_filters_open, u64::from(kernel.loopback_open))
+    });
     out.add(
         FamilyKind::Gauge,
         "rotameter_door_open",
-        "Interfaces (XDP) or sockets (socket filter) on which a door is open.",
+        "Interfaces (XDP, loopback) or sockets (socket filter) on which a door is open.",
         vec![
+            (label("door", Door::Loopback.name()), float(doors.2)),
             (label("door", Door::SocketFilter.name()), float(doors.1)),
             (label("door", Door::Xdp.name()), float(doors.0)),
         ],

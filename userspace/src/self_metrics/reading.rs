@@ -50,6 +50,7 @@ pub struct KernelReading<'a> {
     pub promotion: &'a Promotion,
     pub slots: u32,
     pub xdp_interfaces: Vec<String>,
+    pub loopback_open: bool,
     /// Destinations that the kernel's listen set had no room for.
     pub listen_refused: u64,
     /// UDP sockets on which door 2 is open.

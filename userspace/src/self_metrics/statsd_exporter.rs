@@ -13,8 +13,10 @@ pub(super) fn statsd_exporter(reading: &Reading<'_>, out: &mut Families) {
     let counted = reading.kernel.as_ref().map_or(0, |kernel| {
         Door::ALL.into_iter().map(|door| kernel.counters.datagrams(door, Verdict::Counted)).sum()
     });
-    let udp: u64 =
-        [Transport::Xdp, Transport::SocketFilter, Transport::Udp].map(|t| ledger.datagrams(t)).iter().sum();
+    let udp: u64 = [Transport::Xdp, Transport::SocketFilter, Transport::Loopback, Transport::Udp]
+        .map(|t| ledger.datagrams(t))
+        .iter()
+        .sum();
     out.counter(
         "statsd_exporter_udp_packets_total",
         "The total number of StatsD packets received over UDP.",
