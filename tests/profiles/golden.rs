@@ -1,12 +1,21 @@
-//! Recordings -> families, label names, series and sums, as they were once looked through.
+//! Recordings -> expositions, as they were once looked through.
+//!
+//! Of each recording and profile there is an exposition of a part of the recording, whole, and of the whole
+//! recording a summary. `ROTAMETER_ACCEPT=1 cargo test -p rotameter-tests profiles::golden` writes both anew;
+//! look through what that changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{replay, samples, settings, version_of};
+use rotameter::profile::ALL;
+
+use super::{exposition, ingest, mapper, pipeline, recorded, replay, samples, settings, version_of};
 use crate::corpus;
+
+/// Datagrams of each kind that a whole exposition is made of. All of them would make gigabytes.
+const OF_A_KIND: usize = 4;
 
 /// One line for each family and set of label names: how many series, and what they add up to.
 fn summary(text: &str) -> String {
@@ -54,9 +63,15 @@ fn check(profile: &str) {
         let exposition = replay(profile, &recording, &settings(version_of(&recording)));
         write!(text, "== {recording}\n{}\n", summary(&exposition)).expect("writing to a string");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("profiles/golden/{profile}.txt"));
+    compare(&format!("{profile}.txt"), &text);
+}
+
+/// Holds a text against the golden file of that name.
+#[track_caller]
+fn compare(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/golden").join(name);
     if std::env::var_os("ROTAMETER_ACCEPT").is_some() {
-        std::fs::write(&path, &text).expect("the golden file can be written");
+        std::fs::write(&path, text).expect("the golden file can be written");
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     for (line, (found, expected)) in text.lines().zip(golden.lines()).enumerate() {
@@ -69,6 +84,36 @@ fn check(profile: &str) {
         );
     }
     assert_eq!(text.lines().count(), golden.lines().count(), "{}", path.display());
+}
+
+/// What a datagram is about: the first two segments behind the prefix, and whether there are tags.
+fn kind(payload: &[u8]) -> (String, bool) {
+    let text = String::from_utf8_lossy(payload);
+    let head = text.split(':').next().unwrap_or_default();
+    let (name, tags) = head.split_once(',').unwrap_or((head, ""));
+    let segments: Vec<&str> = name.split('.').skip(1).take(2).collect();
+    (segments.join("."), !tags.is_empty() || text.contains("|#"))
+}
+
+#[test]
+fn each_recording_gives_the_expositions_that_were_looked_through() {
+    for recording in corpus::names().expect("the corpus is there") {
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        let datagrams = recorded(&recording);
+        let datagrams: Vec<_> = datagrams
+            .iter()
+            .filter(|datagram| {
+                let times = seen.entry(kind(&datagram.payload)).or_default();
+                *times += 1;
+                *times <= OF_A_KIND
+            })
+            .collect();
+        for profile in &ALL {
+            let pipeline = pipeline(&mapper(profile.name, &settings(version_of(&recording))));
+            datagrams.iter().for_each(|datagram| ingest(&pipeline, &datagram.payload));
+            compare(&format!("{recording}.{}.prom", profile.name), &exposition(&pipeline));
+        }
+    }
 }
 
 #[test]

@@ -28,6 +28,15 @@ pub struct Recipe {
     pub mapped: bool,
     /// Whether the series stands for those that had no room; such a recipe is not remembered.
     pub overflow: bool,
+    /// Which copy of an event it is, where rules say that there are several.
+    pub copy: Option<CopyId>,
+}
+
+/// A copy of an event, for those who count how often each comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyId {
+    pub event: u16,
+    pub copy: u16,
 }
 
 /// The kind of series a value goes to.
@@ -37,6 +46,10 @@ pub enum Action {
     /// Set, or add if the value's text begins with a sign.
     Gauge,
     Observe,
+    /// The same, but for a value that repeats another one within so many milliseconds.
+    ObserveOnce {
+        within: u32,
+    },
     /// A counter's event that moves a gauge.
     UpDown,
     /// As [`Action::Gauge`], in the sender's share.
@@ -45,8 +58,8 @@ pub enum Action {
     SenderUpDown,
     /// Counted, and nothing else.
     Drop,
-    /// The same, for as long as the series lives: it has a better copy of the event. After that a counter's
-    /// event counts, and others do what the kernel cannot.
+    /// The same, for as long as the series lives: it has the copy of the event that counts. After that a
+    /// counter's event counts, and others do what the kernel cannot.
     Superseded {
         counter: bool,
     },
@@ -261,6 +274,13 @@ impl RecipeCache {
         None
     }
 
+    /// The lines of these recipes are to be looked at anew when they come next.
+    pub fn make_stale(&mut self, which: impl Fn(&Recipe) -> bool) {
+        for entry in self.entries.iter_mut().filter(|entry| which(&entry.recipe)) {
+            entry.recipe.series = SeriesId::NONE;
+        }
+    }
+
     /// Forgets everything, as after a reload. No entry may be promoted.
     pub fn clear(&mut self) {
         self.table.clear();
@@ -317,6 +337,7 @@ mod tests {
             tagged: false,
             mapped: false,
             overflow: false,
+            copy: None,
         }
     }
 

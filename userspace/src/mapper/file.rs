@@ -81,6 +81,7 @@ pub(super) struct RuleText {
     pub(super) gauge_expiry: Option<(usize, i64)>,
     pub(super) zero_siblings: Vec<ZeroSiblings>,
     pub(super) timer_unit: TimerUnit,
+    pub(super) drop_repeats_within: Option<u32>,
     pub(super) tags: Option<TagMatch>,
     pub(super) tag_changes: TagChanges,
     pub(super) same_event: Option<SameEvent>,
@@ -206,6 +207,7 @@ fn rule(walk: &mut Walk<'_>, id: NodeId, number: usize) -> RuleText {
             }
             "zero_siblings" => rule.zero_siblings = value_keys::zero_siblings(walk, &field),
             "timer_unit" => rule.timer_unit = value_keys::timer_unit(walk, value),
+            "drop_repeats_within" => rule.drop_repeats_within = value_keys::repeats_within(walk, &field),
             "match_tags" => rule.tags = TagMatch::read(walk, &field),
             "drop_tags" | "keep_tags" | "rename_tags" => rule.tag_changes.read(walk, &field),
             "same_event" => rule.same_event = SameEvent::read(walk, &field),

@@ -179,6 +179,7 @@ fn check_rule(
         counter: text.counter,
         scale: text.scale,
         timer_unit: text.timer_unit,
+        drop_repeats_within: text.drop_repeats_within,
         zero_siblings: text.zero_siblings,
         series: SeriesOptions {
             help: if text.help.is_empty() { DEFAULT_HELP.into() } else { text.help.into() },

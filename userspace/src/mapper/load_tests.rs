@@ -221,6 +221,8 @@ fn keys_on_values_and_budgets_say_what_is_wrong() {
     check("gauge_expiry: 5m", "gauge_expiry needs gauge_combine");
     check("gauge_combine: sum, gauge_expiry: -5m", "gauge_expiry is not above 0");
     check("gauge_combine: sum, gauge_expiry: 0s", "gauge_expiry is not above 0");
+    check("drop_repeats_within: 2m", "drop_repeats_within takes a time from 1ms to 1m");
+    check("drop_repeats_within: 0s", "drop_repeats_within takes a time from 1ms to 1m");
     check("timer_unit: s", "invalid timer unit 's'; write seconds");
     check("zero_siblings: {label: state}", "zero_siblings needs a label and values");
     check("zero_siblings: [{values: [x]}]", "zero_siblings needs a label and values");

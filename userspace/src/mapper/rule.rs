@@ -139,6 +139,8 @@ pub struct Rule {
     /// Every value is multiplied by this.
     pub scale: Option<f64>,
     pub timer_unit: TimerUnit,
+    /// Milliseconds within which an observation of the same value in the same series is the same one.
+    pub drop_repeats_within: Option<u32>,
     /// Of several labels, each combination of their values.
     pub zero_siblings: Vec<ZeroSiblings>,
     pub series: SeriesOptions,

@@ -11,6 +11,8 @@ use crate::registry::{Combine, LabelBudget, SenderGaugeOptions};
 
 /// Airflow's schedulers send their gauges every few seconds to a minute.
 const GAUGE_EXPIRY: Duration = Duration::from_secs(300);
+/// A repeat comes right behind what it repeats; later ones are chance.
+const REPEATS_MILLIS_MAX: u32 = 60_000;
 /// Siblings of one series, for they are made while a line waits.
 const SIBLINGS_MAX: usize = 64;
 
@@ -27,6 +29,16 @@ pub(super) fn timer_unit(walk: &mut Walk<'_>, id: NodeId) -> TimerUnit {
     let known = TimerUnit::ALL.into_iter().find(|unit| unit.name() == word);
     let units = "seconds, milliseconds, microseconds or nanoseconds";
     known.or_else(|| invalid(walk, id, "timer unit", &word, units)).unwrap_or_default()
+}
+
+/// `drop_repeats_within`, in milliseconds.
+pub(super) fn repeats_within(walk: &mut Walk<'_>, of: &Field) -> Option<u32> {
+    let millis = walk.duration_nanos(of.value)? / 1_000_000;
+    let within = u32::try_from(millis).ok().filter(|millis| (1..=REPEATS_MILLIS_MAX).contains(millis));
+    if within.is_none() {
+        walk.report.error(of.line, "drop_repeats_within takes a time from 1ms to 1m, such as 1s");
+    }
+    within
 }
 
 /// `max_series_per_label`.

@@ -96,6 +96,106 @@ fn a_reload_knows_who_counted() {
     check(&pipeline, "ti{dag=\"b\"} 2");
 }
 
+/// Lets the pipeline look at its numbers.
+fn look(pipeline: &Pipeline) {
+    pipeline.tick(Duration::from_secs(1)).expect("there is no kernel to wait for");
+}
+
+/// As if the events had first come two minutes ago.
+fn age(pipeline: &Pipeline) {
+    pipeline.core.lock().copies.age(Duration::from_secs(120));
+}
+
+#[test]
+fn a_stray_copy_puts_nothing_away() {
+    let pipeline = pipeline();
+    for _ in 0..50 {
+        ingest(&pipeline, "ti.a:1|c\nti:1|c");
+    }
+    age(&pipeline);
+    ingest(&pipeline, "ti,dag=x:1|c");
+    check(&pipeline, "ti{dag=\"a\"} 50");
+    for round in 1..10 {
+        ingest(&pipeline, &"ti.a:1|c\nti:1|c\n".repeat(20));
+        ingest(&pipeline, &"ti,dag=x:1|c\n".repeat(9));
+        look(&pipeline);
+        check(&pipeline, &format!("ti{{dag=\"a\"}} {}", 50 + 20 * round));
+    }
+}
+
+#[test]
+fn a_stray_copy_at_the_start_is_found_out() {
+    let pipeline = pipeline();
+    ingest(&pipeline, "ti.a:1|c\nti:1|c\nti,dag=x:1|c\nti.a:1|c");
+    check(&pipeline, "ti{dag=\"x\"} 1");
+    for _ in 0..2 {
+        ingest(&pipeline, &"ti.a:1|c\nti:1|c\n".repeat(20));
+        look(&pipeline);
+    }
+    // A counter stays where it is.
+    ingest(&pipeline, "ti.a:1|c\nti:1|c\nti,dag=x:1|c\nti.a:1|c");
+    check(&pipeline, "ti{dag=\"a\"} 2 ti{dag=\"x\"} 1");
+}
+
+#[test]
+fn a_fleet_that_is_switched_over_is_followed() {
+    let pipeline = pipeline();
+    let both = "ti.a:1|c\nti,dag=a:1|c\n".repeat(20);
+    ingest(&pipeline, &"ti.a:1|c\nti:1|c\n".repeat(20));
+    age(&pipeline);
+    ingest(&pipeline, &both);
+    check(&pipeline, "ti{dag=\"a\"} 40");
+    ingest(&pipeline, &both);
+    look(&pipeline);
+    ingest(&pipeline, &both);
+    look(&pipeline);
+    // The copy with tags counts from here on, in the same series.
+    ingest(&pipeline, &both);
+    ingest(&pipeline, "ti.b:1|c");
+    check(&pipeline, "ti{dag=\"a\"} 100");
+    // Back again, at once: nobody sends tags any more.
+    for _ in 0..4 {
+        ingest(&pipeline, &"ti.a:1|c\nti:1|c\n".repeat(20));
+        look(&pipeline);
+    }
+    ingest(&pipeline, "ti.b:1|c\nti.b:1|c\nti:1|c");
+    let mut out = Vec::new();
+    pipeline.write_exposition(Vec::new(), Format::Text, &mut out);
+    let text = String::from_utf8(out).expect("an exposition is text");
+    assert!(text.contains("ti{dag=\"b\"} 2\n"), "{text}");
+}
+
+#[test]
+fn few_lines_decide_nothing() {
+    let pipeline = pipeline();
+    ingest(&pipeline, "ti,dag=a:1|c\nti.a:1|c");
+    ingest(&pipeline, &"ti.a:1|c\n".repeat(14));
+    (0..5).for_each(|_| look(&pipeline));
+    ingest(&pipeline, "ti,dag=a:1|c\nti.a:1|c");
+    check(&pipeline, "ti{dag=\"a\"} 2");
+}
+
+#[test]
+fn an_observation_that_comes_twice_counts_once_where_a_rule_says_so() {
+    let rules = "mappings:
+- {match: a.*, name: one, labels: {id: $1}, drop_repeats_within: 1s}
+- {match: b, name: two}
+";
+    let loaded = Mapper::from_text(rules.as_bytes(), "m.yml", LoadOptions::default()).expect("it loads");
+    let mapper = Arc::new(loaded.mapper);
+    let pipeline = Pipeline::new(PipelineOptions { mapper, ..PipelineOptions::default() }, None);
+    ingest(&pipeline, "a.x:1500|ms\na.x:1500|ms\na.y:1500|ms\na.x:2500|ms\na.x:2500|ms\nb:1|ms\nb:1|ms");
+    ingest(&pipeline, "a.x:1500|ms\na.x:3500|ms\na.x:1500|ms\na.x:3500|ms");
+    pipeline.look(|core| core.ledger.check()).expect("the ledger closes");
+    let mut out = Vec::new();
+    pipeline.write_exposition(Vec::new(), Format::Text, &mut out);
+    let text = String::from_utf8(out).expect("an exposition is text");
+    for line in ["one_sum{id=\"x\"} 9", "one_count{id=\"x\"} 4", "one_count{id=\"y\"} 1", "two_count 2"] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    assert_eq!(pipeline.look(|core| core.ledger.dropped), 4);
+}
+
 #[test]
 fn tags_are_part_of_what_is_remembered() {
     let rules = "mappings:

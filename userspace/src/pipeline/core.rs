@@ -1,9 +1,10 @@
 //! Lines -> changes of series: the warm path, and the slow one beside it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::copies::Copies;
 use super::growth::operation;
+use super::repeats::Repeats;
 use crate::{
     clock::Timestamp,
     datagram::{Datagram, Source},
@@ -52,6 +53,7 @@ pub struct Core {
     /// `None`: series say nothing about who sent them.
     pub senders: Option<SenderTable>,
     pub(super) copies: Copies,
+    pub(super) repeats: Repeats,
     /// Scratch space: what the last pattern captured, the family's name, the labels of the rule.
     pub(super) captures: Captures,
     pub(super) name: String,
@@ -120,7 +122,7 @@ impl Core {
             return;
         }
         self.ledger.count_mapping(if recipe.mapped { Mapping::Mapped } else { Mapping::Unmapped }, events);
-        if recipe.action == Action::Observe {
+        if matches!(recipe.action, Action::Observe | Action::ObserveOnce { .. }) {
             self.ledger.observations = self.ledger.observations.saturating_add(events);
         }
     }
@@ -168,6 +170,18 @@ impl Core {
                 self.registry.observe(recipe.series, value, recipe.times, now)?;
                 MetricType::Observer
             }
+            Action::ObserveOnce { within } => {
+                if !self.registry.is_live(recipe.series) {
+                    return Err(Stale);
+                }
+                let within = Duration::from_millis(within.into());
+                if self.repeats.repeats(recipe.series, value, within, received, &self.registry) {
+                    self.ledger.dropped += 1;
+                    return Ok(());
+                }
+                self.registry.observe(recipe.series, value, recipe.times, now)?;
+                MetricType::Observer
+            }
             Action::Drop => {
                 self.ledger.dropped += 1;
                 return Ok(());
@@ -182,9 +196,9 @@ impl Core {
         Ok(())
     }
 
-    /// Whether the better copy is still there.
-    pub(super) fn superseded_by(&self, better: SeriesId) -> Result<(), Stale> {
-        if self.registry.is_live(better) { Ok(()) } else { Err(Stale) }
+    /// Whether the copy that counts is still there.
+    pub(super) fn superseded_by(&self, counting: SeriesId) -> Result<(), Stale> {
+        if self.registry.is_live(counting) { Ok(()) } else { Err(Stale) }
     }
 
     /// Does the same where the sender counts.

@@ -15,7 +15,7 @@ use crate::{
     line::Tally,
     mapper::{
         MetricType,
-        cache::{Action, EntryIndex, Recipe, RecipeCache},
+        cache::{Action, CopyId, EntryIndex, Recipe, RecipeCache},
     },
     registry::{SeriesId, SetOutcome, Stale},
     sender::SenderId,
@@ -59,6 +59,9 @@ impl Core {
     pub(super) fn grow(&mut self, growth: Growth, now: Timestamp) {
         let Some(mut recipe) = self.cache.entry(growth.entry).map(|entry| entry.recipe) else { return };
         self.ledger.slot_lines += growth.lines;
+        if let Some(copy) = recipe.copy {
+            self.copies.count(copy, growth.lines);
+        }
         if self.add_growth(&recipe, growth, now).is_err() {
             // The series expired while the kernel saw nothing of it; its line makes it anew.
             match self.renew(growth.entry, now) {
@@ -115,7 +118,11 @@ impl Core {
                 return Ok(());
             }
             // What is not counted is promoted only where a rule drops it: `operation` sees to it.
-            Action::Count | Action::Observe | Action::SenderGauge | Action::SenderUpDown => {
+            Action::Count
+            | Action::Observe
+            | Action::ObserveOnce { .. }
+            | Action::SenderGauge
+            | Action::SenderUpDown => {
                 self.registry.add(recipe.series, amount, now)?;
             }
         }
@@ -184,13 +191,36 @@ impl Core {
         self.promotion = Some(promotion);
     }
 
+    /// Ends the cache's window where nobody is promoted.
+    pub(super) fn end_window(&mut self) {
+        let copies = &mut self.copies;
+        self.cache.take_window(|_, entry, lines| {
+            if let Some(copy) = entry.recipe.copy {
+                copies.count(copy, u64::from(lines));
+            }
+        });
+    }
+
+    /// Lets copies of events that come often take the place of those that do not.
+    pub(super) fn settle_copies(&mut self) {
+        let changed = self.copies.settle(&self.registry);
+        if !changed.is_empty() {
+            let is_of = |copy: CopyId| changed.contains(&copy.event);
+            self.cache.make_stale(|recipe| recipe.copy.is_some_and(is_of));
+        }
+    }
+
     /// What could be promoted, busiest first. Ends the cache's window.
     pub(super) fn candidates(&mut self, seed: u64, seconds: f64) -> Vec<Candidate> {
         let Some(promotion) = &self.promotion else { return Vec::new() };
+        let copies = &mut self.copies;
         let options = *promotion.options();
         let mut busy = Vec::new();
         let registry = &self.registry;
         self.cache.take_window(|index, entry, lines| {
+            if let Some(copy) = entry.recipe.copy {
+                copies.count(copy, u64::from(lines));
+            }
             let rate = f64::from(lines) / seconds;
             // A series that expired and found no room since is not worth a slot.
             let recipe = &entry.recipe;
@@ -268,7 +298,7 @@ pub(super) fn unit(recipe: &Recipe) -> Option<u64> {
         Action::Superseded { counter: false } => None,
         // A slot does not know who sent what it counts.
         Action::SenderGauge | Action::SenderUpDown => None,
-        Action::Gauge | Action::Observe => None,
+        Action::Gauge | Action::Observe | Action::ObserveOnce { .. } => None,
     }
 }
 

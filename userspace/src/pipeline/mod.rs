@@ -9,6 +9,7 @@ mod copies;
 mod copies_tests;
 mod core;
 mod growth;
+mod repeats;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,8 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use self::copies::Copies;
 pub use self::{cardinality::Cardinality, core::Core};
+use self::{copies::Copies, repeats::Repeats};
 use crate::{
     clock::{Timestamp, WallClock},
     datagram::Datagram,
@@ -131,6 +132,7 @@ impl Pipeline {
             results: ResultCache::new(options.result_cache.0, options.result_cache.1),
             senders: options.senders,
             copies: Copies::default(),
+            repeats: Repeats::default(),
             captures: Captures::default(),
             name: String::new(),
             label_values: String::new(),
@@ -213,12 +215,14 @@ impl Pipeline {
         let mut core = self.core.lock();
         let Some(tables) = &self.tables else {
             // Nobody is promoted, but the next window begins.
-            core.cache.take_window(|_, _, _| {});
+            core.end_window();
+            core.settle_copies();
             return Ok(());
         };
         core.drain_slots(tables, now);
         let seconds = window.as_secs_f64().max(1e-3);
         let candidates = core.candidates(tables.seed, seconds);
+        core.settle_copies();
         let whole = self.whole.load(Ordering::Relaxed);
         let leaving = core.promotion.as_mut().is_some_and(|promotion| {
             if whole {

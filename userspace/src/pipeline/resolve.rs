@@ -38,6 +38,7 @@ impl Core {
             tagged: !event.tags.is_empty(),
             mapped: rule.is_some(),
             overflow: false,
+            copy: None,
         };
         self.name.clear();
         let mut labels: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(event.tags);
@@ -46,14 +47,16 @@ impl Core {
             if rule.action == RuleAction::Drop {
                 return Ok(recipe);
             }
-            if let Some(same) = &rule.same_event
-                && let Some(better) = self.copies.better(same, &self.registry)
-            {
-                let counter = event.kind == EventKind::Counter && rule.series.sender_gauge.is_none();
-                recipe.action = Action::Superseded { counter };
-                recipe.scale = rule.scale.unwrap_or(1.0);
-                recipe.series = better;
-                return Ok(recipe);
+            if let Some(same) = &rule.same_event {
+                let standing = self.copies.stand(same, &self.registry, now);
+                recipe.copy = standing.id;
+                if let Some(counting) = standing.behind {
+                    let counter = event.kind == EventKind::Counter && rule.series.sender_gauge.is_none();
+                    recipe.action = Action::Superseded { counter };
+                    recipe.scale = rule.scale.unwrap_or(1.0);
+                    recipe.series = counting;
+                    return Ok(recipe);
+                }
             }
             rule.tag_changes.apply(&mut labels);
             self.label_values.clear();
@@ -125,6 +128,11 @@ impl Core {
                 ObserverType::Histogram => (FamilyKind::Histogram, Action::Observe),
             },
         };
+        if let (Action::Observe, Some(within)) =
+            (recipe.action, rule.and_then(|rule| rule.drop_repeats_within))
+        {
+            recipe.action = Action::ObserveOnce { within };
+        }
         let request = SeriesRequest {
             family: &self.name,
             kind,
@@ -139,7 +147,7 @@ impl Core {
         };
         let same_event = rule.and_then(|rule| rule.same_event.as_ref());
         if let Some(same) = same_event {
-            self.copies.retire_worse(same, &mut self.registry, now);
+            self.copies.begin(same, &mut self.registry, now);
         }
         let resolved =
             self.registry.resolve(&request, now).map_err(|refusal| unrecorded(Why::Refused(refusal)))?;

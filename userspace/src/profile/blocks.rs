@@ -1,5 +1,7 @@
 //! Template -> its head and its blocks, one for each family or so.
 
+use super::settings::Version;
+
 /// A block of a template: one rule of the mapping file with what makes several of it.
 #[derive(Debug, Default)]
 pub(super) struct Block<'a> {
@@ -12,8 +14,8 @@ pub(super) struct Block<'a> {
     /// What becomes of that name without those tags: `drop`, `none` if another block says it; else it is
     /// the worst copy.
     pub(super) untagged: Option<&'a str>,
-    /// Only for releases that begin with this number.
-    pub(super) only: Option<u32>,
+    /// Only for these releases, `3` for `3.0` and `3.2`; for all if empty.
+    pub(super) only: Vec<&'a str>,
     /// Which of the timers it is that come in seconds here and in milliseconds there.
     pub(super) seconds: Option<&'a str>,
     pub(super) labels: Vec<(&'a str, &'a str)>,
@@ -49,11 +51,16 @@ impl<'a> Block<'a> {
             "match" | "also" => self.matches.push(value),
             "tagged" => self.tagged = value.split_once(' '),
             "untagged" => self.untagged = Some(value),
-            "only" => self.only = value.parse().ok(),
+            "only" => self.only = value.split(' ').collect(),
             "seconds" => self.seconds = Some(value),
             "labels" => self.labels = pairs(value),
             _ => self.rest.push((key, value)),
         }
+    }
+
+    pub(super) fn is_for(&self, version: Version) -> bool {
+        let (release, major) = (version.to_string(), version.major().to_string());
+        self.only.is_empty() || self.only.iter().any(|only| *only == release || *only == major)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

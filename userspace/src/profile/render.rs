@@ -32,8 +32,7 @@ pub(super) fn render(profile: &Profile, settings: &Settings) -> String {
         let _ = writeln!(out, "{line}");
     }
     out.push_str("mappings:\n");
-    for block in blocks.iter().filter(|block| block.only.is_none_or(|only| only == settings.version.major()))
-    {
+    for block in blocks.iter().filter(|block| block.is_for(settings.version)) {
         if !block.comments.is_empty() {
             let _ = write!(out, "\n{}\n", block.comments.join("\n"));
         }
@@ -97,7 +96,8 @@ impl Rules<'_> {
         }
         for pattern in &block.matches {
             let pattern = pattern.trim_start_matches("ANY").trim_start_matches("PREFIX.");
-            if pattern.contains("<dag") {
+            // What is dropped is dropped whatever the id is.
+            if pattern.contains("<dag") && !block.has("action") {
                 for id in &self.settings.dag_ids {
                     for spelling in spellings(id.as_str()) {
                         let dag = Some((id.as_str(), spelling));

@@ -96,6 +96,9 @@ fn keys(rule: &Rule) -> Vec<String> {
     if rule.timer_unit != TimerUnit::default() {
         keys.push(format!("timer_unit {}: of values typed ms", rule.timer_unit.name()));
     }
+    if let Some(millis) = rule.drop_repeats_within {
+        keys.push(format!("drop_repeats_within {millis}ms: the same value again counts once"));
+    }
     for siblings in &rule.zero_siblings {
         let values = siblings.values.join(", ");
         keys.push(format!("zero_siblings: with label {} also {values}", siblings.label));

@@ -158,6 +158,11 @@ fn values(rule: &Rule, findings: &mut Findings) {
         let text = "zero_siblings has no effect, for the rule makes gauges only; leave it out";
         findings.add(Severity::Note, rule, text.to_owned());
     }
+    if rule.drop_repeats_within.is_some() && !lets(MetricType::Observer) {
+        let text =
+            "drop_repeats_within has no effect, for match_metric_type lets no observer through; leave it out";
+        findings.add(Severity::Note, rule, text.to_owned());
+    }
     if rule.timer_unit != TimerUnit::default() && !lets(MetricType::Observer) {
         let text = "timer_unit has no effect, for match_metric_type lets no timer through; leave it out";
         findings.add(Severity::Note, rule, text.to_owned());
