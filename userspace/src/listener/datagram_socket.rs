@@ -62,6 +62,8 @@ pub struct DatagramSocket {
     transport: Transport,
     local_address: LocalAddress,
     receive_buffer_bytes: usize,
+    /// What a socket of systemd's had dropped for our predecessors.
+    drops_before: u32,
     /// How long datagrams may gather before the reader takes them.
     gather: Duration,
     counters: DatagramCounters,
@@ -94,6 +96,7 @@ impl DatagramSocket {
     ) -> io::Result<Self> {
         Ok(Self {
             receive_buffer_bytes: socket.recv_buffer_size()?,
+            drops_before: socket::drops(&socket).unwrap_or(0),
             socket,
             transport,
             local_address,
@@ -145,14 +148,14 @@ impl DatagramSocket {
         &self.counters
     }
 
-    /// Datagrams that the socket dropped since it was bound: its queue was full, or a socket filter
+    /// Datagrams that the socket dropped since it is ours: its queue was full, or a socket filter
     /// took them. Wraps at 32 bits.
     ///
     /// # Errors
     ///
     /// The kernel is older than 4.12.
     pub fn kernel_drops(&self) -> io::Result<u32> {
-        socket::drops(&self.socket)
+        Ok(socket::drops(&self.socket)?.wrapping_sub(self.drops_before))
     }
 
     /// Starts the thread that reads until the reader is stopped or dropped.

@@ -49,6 +49,7 @@ pub fn bind(address: &HostPort, options: UdpOptions) -> Result<DatagramSocket, L
 pub fn adopt(socket: Socket, options: UdpOptions) -> io::Result<DatagramSocket> {
     let local_address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     socket.set_nonblocking(true)?;
+    shed_filter(&socket)?;
     let receive_buffer_bytes = match options.receive_buffer_bytes {
         Some(bytes) => socket::set_receive_buffer(&socket, bytes as usize)?,
         None => socket::raise_receive_buffer(&socket, RECEIVE_BUFFER_BYTES)?,
@@ -59,6 +60,17 @@ pub fn adopt(socket: Socket, options: UdpOptions) -> io::Result<DatagramSocket> 
     }
     let gather = gather_time(receive_buffer_bytes);
     DatagramSocket::new(socket, Transport::Udp, LocalAddress::Inet(local_address), gather)
+}
+
+/// Takes off the filter that a predecessor left on a socket of systemd's when it was killed: the
+/// socket keeps it alive, and it consumes for nobody. Our own could not take its place either, for
+/// the kernel counts both against `net.core.optmem_max` while it swaps them. One that is locked
+/// (`PermissionDenied`) was put there on purpose and stays.
+fn shed_filter(socket: &Socket) -> io::Result<()> {
+    match socket.detach_filter().map_err(|error| (error.kind(), error)) {
+        Ok(()) | Err((io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, _)) => Ok(()),
+        Err((_, error)) => Err(error),
+    }
 }
 
 /// How long datagrams may gather so that even a million a second fill at most half of the buffer.
@@ -79,6 +91,7 @@ mod tests {
     use std::time::Instant;
 
     use parking_lot::Mutex;
+    use socket2::SockFilter;
 
     use super::*;
     use crate::clock::Timestamp;
@@ -123,6 +136,22 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(("127.0.0.1", port(listener))).unwrap();
         socket
+    }
+
+    #[test]
+    fn a_filter_that_a_predecessor_left_on_a_socket_is_taken_off() {
+        const TAKE_NOTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+        let passed: Socket = UdpSocket::bind("127.0.0.1:0").unwrap().into();
+        passed.attach_filter(&[TAKE_NOTHING]).unwrap();
+        let to = passed.local_addr().unwrap().as_socket().unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"before:1|c", to).unwrap();
+        assert_eq!(socket::drops(&passed).unwrap(), 1);
+        let listener = Arc::new(adopt(passed, UdpOptions::default()).unwrap());
+        sender(&listener).send(b"a:1|c").unwrap();
+        let kept = Kept::default();
+        listener.drain(&kept);
+        assert_eq!(kept.0.lock().len(), 1);
+        assert_eq!(listener.kernel_drops().unwrap(), 0, "what came before is no loss of ours");
     }
 
     #[test]
