@@ -13,6 +13,8 @@ pub mod fleet;
 
 pub mod load;
 
+pub mod judge;
+
 #[path = "../../tests/corpus/mod.rs"]
 pub mod corpus;
 
