@@ -7,8 +7,6 @@ pub mod raw_program;
 
 pub mod network;
 
-pub mod generator;
-
 pub mod fleet;
 
 pub mod load;
