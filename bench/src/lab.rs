@@ -1,10 +1,13 @@
 //! What the user asked for -> what each scenario works with.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
-use crate::server::{Contestant, OURS, Setup};
+use crate::{
+    judge::Judge,
+    server::{Contestant, OURS, Profile, Setup},
+};
 
 /// The settings of one call.
 #[derive(Clone, Debug)]
@@ -21,8 +24,13 @@ pub struct Lab {
     pub binary: Option<OsString>,
     /// Programs to compare with, in the order given.
     pub versus: Vec<Contestant>,
-    /// For every program that is compared.
+    /// For every program that is compared, and what it must make of lines.
     pub mapping: Option<PathBuf>,
+    pub judge: Arc<Judge>,
+    /// For our daemon.
+    pub profile: Option<Profile>,
+    /// Further flags of our daemon.
+    pub flags: Vec<String>,
 }
 
 impl Lab {
@@ -39,16 +47,36 @@ impl Lab {
         std::fs::read(path).with_context(|| format!("reading the kernel object {}", path.display()))
     }
 
-    /// Our own daemon.
+    /// Our own daemon, with the profile if one was named.
     ///
     /// # Errors
     ///
-    /// None was named, or it cannot be started.
+    /// None was named, it cannot be started, or has no such profile.
     pub fn ours(&self) -> anyhow::Result<Contestant> {
+        let ours = self.plain()?;
+        self.profile.iter().try_fold(ours, Contestant::with_profile)
+    }
+
+    /// Our own daemon without a profile.
+    fn plain(&self) -> anyhow::Result<Contestant> {
         let path = self.binary.clone().context(
             "which daemon? --binary or ROTAMETER_BIN names it; `cargo xtask bench` builds one and sets it",
         )?;
-        Contestant::new(OURS, path, true)
+        Ok(Contestant::new(OURS, path, true)?.judged(&self.judge).flags(&self.flags))
+    }
+
+    /// All that take part: ours, then what it is compared with. With a profile that is ours without it, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ours`].
+    pub fn contestants(&self) -> anyhow::Result<Vec<Contestant>> {
+        let mut contestants = vec![self.ours()?];
+        if self.profile.is_some() {
+            contestants.push(self.plain()?);
+        }
+        contestants.extend(self.versus.iter().cloned());
+        Ok(contestants)
     }
 
     /// A setup with the mapping file of this call.

@@ -7,11 +7,11 @@ pub mod raw_program;
 
 pub mod network;
 
-pub mod generator;
-
 pub mod fleet;
 
 pub mod load;
+
+pub mod judge;
 
 #[path = "../../tests/corpus/mod.rs"]
 pub mod corpus;

@@ -4,18 +4,20 @@ use std::{
     ffi::OsString,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use rotameter_bench::{
+    judge::Judge,
     lab::Lab,
     load::{self, cli::Load},
     machine::Machine,
     report::{Baseline, Report},
     scenario,
-    server::{Contestant, OURS},
+    server::{Contestant, OURS, Profile},
 };
 
 /// Measures what Rotameter costs and carries. Nothing fails because of a slow figure; a scenario
@@ -65,9 +67,23 @@ struct Measure {
     #[arg(long, value_name = "PATH")]
     versus: Vec<OsString>,
 
-    /// Mapping file for every program that is compared.
+    /// Mapping file for every program that is compared. What must be counted under it is worked out by
+    /// code of the bench's own.
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
+
+    /// Built-in profile for our daemon: it is then measured with it, and in cpu and capacity without it
+    /// as well.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+
+    /// Version of Airflow for the profile. The scenarios' fleets are of 2.11.
+    #[arg(long = "profile.airflow-version", value_name = "VERSION", default_value = "2.11")]
+    airflow_version: String,
+
+    /// A flag more for our daemon, such as --flag=--promotion.min-rate=10. Can be given several times.
+    #[arg(long, value_name = "FLAG")]
+    flag: Vec<String>,
 
     /// Write report.json, report.md and the plots into this folder.
     #[arg(long, value_name = "FOLDER")]
@@ -164,13 +180,15 @@ impl Measure {
             let seconds = given.unwrap_or(if self.full { full } else { quick });
             Duration::try_from_secs_f64(seconds).with_context(|| format!("{flag}={seconds}"))
         };
+        let judge = Arc::new(self.mapping.as_deref().map(Judge::load).transpose()?.unwrap_or_default());
         let mut versus = Vec::new();
         for path in &self.versus {
             let name = PathBuf::from(path);
             let name = name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let taken = name == OURS || versus.iter().any(|other: &Contestant| other.name == name);
             let name = if taken { format!("{name} {}", versus.len() + 2) } else { name };
-            versus.push(Contestant::new(&name, path.clone(), false).context("--versus")?);
+            let contestant = Contestant::new(&name, path.clone(), false).context("--versus")?;
+            versus.push(contestant.judged(&judge));
         }
         Ok(Lab {
             runs,
@@ -184,6 +202,12 @@ impl Measure {
             binary: self.binary.clone().or_else(|| std::env::var_os("ROTAMETER_BIN")),
             versus,
             mapping: self.mapping.clone(),
+            judge,
+            profile: self
+                .profile
+                .clone()
+                .map(|name| Profile { name, airflow_version: self.airflow_version.clone() }),
+            flags: self.flag.clone(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! A fleet's datagrams, by wire and by socket: the exposition must be what the model says was sent.
 
 use rotameter_bench::fleet::{Dialect, Fleet, Preset, Settings, Version};
+use rotameter_bench::judge::Judge;
 use rotameter_bench::load::{Limits, Pace, Payloads, Target, Wire, send};
 use rotameter_bench::network;
 use rotameter_bench::server::{Contestant, Doors, OURS, Server, Setup};
@@ -34,7 +35,7 @@ fn check(version: Version, dialect: Dialect, doors: Doors, by_wire: bool) {
         let totals = payloads.totals(sent.datagrams);
         anyhow::ensure!(totals.lines() == sent.lines && totals.malformed() == 0);
         server.wait_until_quiet()?;
-        Ok(totals.differences(&server.scrape()?.text(), 10))
+        Ok(totals.expected(&Judge::default()).differences(&server.scrape()?.text(), 10))
     });
     let differences = differences.expect("the fleet is sent");
     assert!(differences.is_empty(), "{version:?}, {dialect:?}, {doors:?}: {differences:#?}");

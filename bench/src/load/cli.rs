@@ -1,24 +1,29 @@
 //! `bench load ...` -> a generator at work, then its account.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use rotameter::profile::{Profile, Settings};
 use serde::Serialize;
 
 use super::{
     options::{FleetOptions, PaceOptions, RecordingOptions},
     pace::{Limits, Pace},
     payloads::Payloads,
-    sent::Sent,
+    sent::{Sent, per_second},
     socket::{self, Target},
     stop,
     totals::LineType,
     wire,
     within::Inside,
 };
-use crate::{network, server::http};
+use crate::{
+    judge::{Expected, Judge},
+    network,
+    server::http,
+};
 
 /// Differences from the exposition that are shown.
 const DIFFERENCES_SHOWN: usize = 20;
@@ -85,9 +90,18 @@ pub struct How {
     #[command(flatten)]
     pace: PaceOptions,
     /// Afterwards, compare the server's exposition with what was sent: ADDRESS:PORT of its /metrics.
-    /// The server has to be fresh, and without a mapping file.
+    /// The server has to be fresh.
     #[arg(long, value_name = "ADDRESS")]
     check: Option<String>,
+    /// For --check: the mapping file that the server has.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    mapping: Option<PathBuf>,
+    /// For --check: the built-in profile that it has, beneath that file.
+    #[arg(long, value_name = "NAME", requires = "check")]
+    profile: Option<String>,
+    /// For --check: the version of Airflow that the profile was given.
+    #[arg(long = "profile.airflow-version", value_name = "VERSION", requires = "profile")]
+    airflow_version: Option<String>,
     /// Print the account as JSON.
     #[arg(long)]
     json: bool,
@@ -190,6 +204,20 @@ fn show(bar: &ProgressBar, limits: Limits, sent: u64) -> bool {
 }
 
 impl How {
+    /// What the server does with lines, by what was said of it.
+    fn judge(&self) -> anyhow::Result<Judge> {
+        let file = self.mapping.as_deref().map(Judge::load).transpose()?.unwrap_or_default();
+        let Some(name) = &self.profile else { return Ok(file) };
+        let profile = Profile::named(name).with_context(|| {
+            format!("--profile={name}: no such profile; `rotameter profile list` names all")
+        })?;
+        let mut settings = Settings::default();
+        if let Some(version) = &self.airflow_version {
+            settings.version = version.parse().map_err(anyhow::Error::msg)?;
+        }
+        Ok(file.over(&Judge::read(&profile.render(&settings))?))
+    }
+
     fn report(
         &self,
         generator: &str,
@@ -200,7 +228,13 @@ impl How {
     ) -> anyhow::Result<ExitCode> {
         let found = self.check.as_deref().map(|address| {
             // Without an answer the account is worth printing all the same.
-            check(address, payloads, in_all).unwrap_or_else(|error| (0, vec![format!("{error:#}")]))
+            let found = self.judge().and_then(|judge| {
+                // By socket all come from this machine; on the wire each sender has an address.
+                let by_wire = received.is_some();
+                let number = |sender| if by_wire { wire::address(sender).to_bits() } else { 0 };
+                check(address, &payloads.totals_between(0, in_all, number).expected(&judge))
+            });
+            found.unwrap_or_else(|error| (0, vec![format!("{error:#}")]))
         });
         let (checked, differences) =
             found.map_or((None, None), |(checked, found)| (Some(checked), Some(found)));
@@ -228,14 +262,13 @@ impl How {
 }
 
 /// Compares until all is there, or the time is up: what was sent may still be on its way.
-fn check(address: &str, payloads: &Payloads, sent: u64) -> anyhow::Result<(usize, Vec<String>)> {
-    let totals = payloads.totals(sent);
-    let checked = totals.exposition().len();
+fn check(address: &str, expected: &Expected) -> anyhow::Result<(usize, Vec<String>)> {
+    let checked = expected.samples().len();
     let began = std::time::Instant::now();
     loop {
         let scrape =
             http::get(address, "/metrics").with_context(|| format!("asking http://{address}/metrics"))?;
-        let differences = totals.differences(&scrape.text(), usize::MAX);
+        let differences = expected.differences(&scrape.text(), usize::MAX);
         if differences.is_empty() || began.elapsed() > SETTLE {
             return Ok((checked, differences));
         }
@@ -263,7 +296,7 @@ fn show_fleet(fleet: &FleetOptions, lines: bool) -> anyhow::Result<()> {
     println!("bytes       {}", payloads.bytes(count));
     println!("seconds     {seconds:.3} of the fleet's time");
     if !payloads.span().is_zero() {
-        println!("rate        {:.0} datagrams/s", crate::generator::per_second(count, payloads.span()));
+        println!("rate        {:.0} datagrams/s", per_second(count, payloads.span()));
     }
     println!("identities  {}", totals.len());
     for (name, line_type) in

@@ -14,7 +14,7 @@ mod within;
 
 pub use pace::{Limits, Pace};
 pub use payloads::{Payload, Payloads};
-pub use sent::Sent;
+pub use sent::{Sent, per_second};
 pub use socket::{Target, send};
-pub use totals::{LineTotal, LineType, Totals};
+pub use totals::{Identity, Last, LineTotal, LineType, Totals};
 pub use wire::Wire;

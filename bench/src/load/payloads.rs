@@ -119,16 +119,29 @@ impl Payloads {
         self.of_first(sent, |table, place| table.entries[place - 1].end as u64)
     }
 
-    /// What a server that has received the first `sent` datagrams, in their order, has to show.
+    /// What the first `sent` datagrams add up to, in their order, all from one sender.
     #[must_use]
     pub fn totals(&self, sent: u64) -> Totals {
-        let rounds = sent / (self.len() as u64).max(1);
+        self.totals_between(0, sent, |_| 0)
+    }
+
+    /// What the datagrams from that which follows `first` others up to `last` add up to; `number` tells senders
+    /// apart.
+    #[must_use]
+    pub fn totals_between(&self, first: u64, last: u64, number: impl Fn(Sender) -> u32) -> Totals {
+        let length = (self.len() as u64).max(1);
+        let rounds = last.saturating_sub(first) / length;
+        let add = |totals: &mut Totals, from: u64, to: u64| {
+            for payload in (from..to).map(|sent| self.after(sent)) {
+                totals.add_from(payload.bytes, number(payload.sender));
+            }
+        };
         let mut totals = Totals::default();
         if rounds > 0 {
-            self.iter().for_each(|payload| totals.add(payload.bytes));
+            add(&mut totals, first, first + length);
             totals.repeat(rounds);
         }
-        (0..self.place(sent)).for_each(|place| totals.add(self.get(place).bytes));
+        add(&mut totals, first + rounds * length, last);
         totals
     }
 

@@ -33,7 +33,7 @@ impl Sent {
     /// Datagrams per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        crate::generator::per_second(self.datagrams, self.elapsed)
+        per_second(self.datagrams, self.elapsed)
     }
 
     pub(super) fn count(&mut self, payloads: &Payloads, datagrams: u64) {
@@ -63,6 +63,14 @@ impl fmt::Display for Sent {
         }
         Ok(())
     }
+}
+
+/// `count` in `elapsed`, per second.
+#[must_use]
+pub fn per_second(count: u64, elapsed: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let count = count as f64;
+    count / elapsed.as_secs_f64().max(1e-9)
 }
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -157,11 +157,16 @@ fn build(base: &FrameBuilder, payload: Payload<'_>) -> Vec<u8> {
     base.clone().source(address.into()).source_port(port).payload(payload.bytes)
 }
 
-/// An address in 10.77.128.0/17 for each of 32,768 hosts, and a port that is not a well-known one.
+/// An address, and a port that is not a well-known one.
 fn source(sender: Sender) -> (Ipv4Addr, u16) {
+    (address(sender), if sender.port < 1024 { sender.port + 40_000 } else { sender.port })
+}
+
+/// Where a sender's frames come from: an address in 10.77.128.0/17 for each of 32,768 hosts.
+#[must_use]
+pub fn address(sender: Sender) -> Ipv4Addr {
     let [.., third, fourth] = sender.host.to_be_bytes();
-    let port = if sender.port < 1024 { sender.port + 40_000 } else { sender.port };
-    (Ipv4Addr::new(10, 77, 128 | third, fourth), port)
+    Ipv4Addr::new(10, 77, 128 | third, fourth)
 }
 
 /// Takes the next frame of the table and sends it back out of the interface.

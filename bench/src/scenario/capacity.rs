@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 
 use crate::{
+    judge::Judge,
     lab::Lab,
     network::{self, Pair},
     raw_program::{Action, RawProgram},
@@ -11,7 +12,8 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Totals, Wire},
+    offer::{Offer, Wire},
+    totals::Totals,
     trial::{Probe, Trial},
     workload::Workload,
 };
@@ -62,7 +64,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
 fn generator_alone(lab: &Lab, pair: Pair) -> anyhow::Result<f64> {
     let _drop = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
     let wire = Wire::new(pair)?;
-    let mut offer = Offer::new(&wire, Workload::Mixed.payloads())?;
+    let mut offer = Offer::new(&wire, Workload::Mixed.payloads(), &Judge::default())?;
     Ok(offer.send(None, FLOOD_BURST, lab.duration, &mut Totals::default())?.rate() / MILLION)
 }
 
@@ -92,7 +94,7 @@ fn cases(lab: &Lab) -> anyhow::Result<Vec<Case>> {
 
 fn run(lab: &Lab, pair: Pair, case: &mut Case) -> anyhow::Result<()> {
     let wire = Wire::new(pair)?;
-    let mut offer = Offer::new(&wire, case.workload.payloads())?;
+    let mut offer = Offer::new(&wire, case.workload.payloads(), &case.contestant.judge)?;
     let mut trial = Trial::start(pair, &case.contestant, &case.setup)?;
     // With a default buffer even this slow start may lose a few; they are not what is measured.
     trial.warm(std::slice::from_mut(&mut offer))?;

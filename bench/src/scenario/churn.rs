@@ -39,7 +39,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let setup = lab.setup(Doors::Xdp).flag("--promotion.interval=200ms").flag("--promotion.min-rate=10");
         let mut trial = Trial::start(pair, &ours, &setup)?;
         let (mut steady, mut moving) = (Vec::new(), Vec::new());
-        let mut same = Offer::new(&wire, new_names(0..hot_set))?;
+        let mut same = Offer::new(&wire, new_names(0..hot_set), &ours.judge)?;
         trial.warm(std::slice::from_mut(&mut same))?;
         for _ in 0..lab.size(3, 10) {
             steady.push(trial.lossless(&mut same, RATE, BURST, duration)?.server_ns());
@@ -48,7 +48,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let mut spent = Duration::ZERO;
         for step in 0..steps {
             let first = step * hot_set / 2;
-            let mut offer = Offer::new(&wire, new_names(first..first + hot_set))?;
+            let mut offer = Offer::new(&wire, new_names(first..first + hot_set), &ours.judge)?;
             let probe = trial.lossless(&mut offer, RATE, BURST, duration)?;
             spent += probe.sent.elapsed;
             moving.push(probe.server_ns());

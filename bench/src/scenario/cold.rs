@@ -11,7 +11,8 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Totals, Wire},
+    offer::{Offer, Wire},
+    totals::Totals,
     trial::Trial,
     workload::new_names,
 };
@@ -60,13 +61,14 @@ fn cost(lab: &Lab, pair: Pair, contestant: &Contestant) -> anyhow::Result<f64> {
     // Never a second time round the table.
     let duration = Duration::from_secs_f64(f64::from(names - BURST) / RATE);
     let wire = Wire::new(pair)?;
-    let mut offer = Offer::new(&wire, new_names(0..names))?;
+    let mut offer = Offer::new(&wire, new_names(0..names), &contestant.judge)?;
     let bare = {
         let _drop = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
         offer.send(Some(RATE), BURST, duration, &mut Totals::default())?
     };
-    let mut offer = Offer::new(&wire, new_names(0..names))?;
+    let mut offer = Offer::new(&wire, new_names(0..names), &contestant.judge)?;
     let mut trial = Trial::start(pair, contestant, &lab.setup(Doors::Xdp).read_buffer(READ_BUFFER_BYTES))?;
     let probe = trial.lossless(&mut offer, RATE, BURST, duration)?;
+    trial.check_series(&[offer])?;
     Ok(probe.server_ns() + probe.kernel_ns(&bare))
 }

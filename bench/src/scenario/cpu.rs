@@ -13,7 +13,8 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Totals, Wire},
+    offer::{Offer, Wire},
+    totals::Totals,
     trial::{Probe, Trial},
     workload::Workload,
 };
@@ -62,8 +63,7 @@ impl Cost {
 ///
 /// A right is missing; a server does not start; or a count is not exact.
 pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
-    let mut contestants = vec![lab.ours()?];
-    contestants.extend(lab.versus.iter().cloned());
+    let contestants = lab.contestants()?;
     network::within(|pair| {
         network::pin(GENERATOR_CPU)?;
         let mut costs = vec![vec![Vec::new(); Workload::ALL.len() * PACES.len()]; contestants.len()];
@@ -90,7 +90,7 @@ fn run(lab: &Lab, pair: Pair, contestant: &Contestant, setup: &Setup) -> anyhow:
     {
         let _drop = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
         for workload in Workload::ALL {
-            let mut offer = Offer::new(&wire, workload.payloads())?;
+            let mut offer = Offer::new(&wire, workload.payloads(), &contestant.judge)?;
             for pace in PACES {
                 bare.push(offer.send(pace.rate, pace.burst, lab.duration, &mut Totals::default())?);
             }
@@ -98,16 +98,17 @@ fn run(lab: &Lab, pair: Pair, contestant: &Contestant, setup: &Setup) -> anyhow:
     }
     let mut offers = Vec::new();
     for workload in Workload::ALL {
-        offers.push(Offer::new(&wire, workload.payloads())?);
+        offers.push(Offer::new(&wire, workload.payloads(), &contestant.judge)?);
     }
     let mut trial = Trial::start(pair, contestant, setup)?;
     trial.warm(&mut offers)?;
     let mut bare = bare.into_iter();
     let mut found = Vec::new();
-    for (offer, workload) in offers.iter_mut().zip(Workload::ALL) {
+    for (place, workload) in Workload::ALL.into_iter().enumerate() {
         for pace in PACES {
-            let probe = exactly(&mut trial, offer, pace, lab.duration)
-                .with_context(|| format!("{}, {} at {pace}", contestant.name, workload.name()))?;
+            let what = || format!("{}, {} at {pace}", contestant.name, workload.name());
+            let probe = exactly(&mut trial, &mut offers[place], pace, lab.duration).with_context(what)?;
+            trial.check_series(&offers).with_context(what)?;
             let kernel = probe.kernel_ns(&bare.next().unwrap_or_default());
             found.push((Cost { server: probe.server_ns(), kernel }, probe.sent.rate()));
         }
@@ -167,8 +168,8 @@ fn findings(contestants: &[Contestant], costs: &[Vec<Vec<Cost>>], achieved: &[Ve
                     &ratios,
                 );
                 findings.rows.push(match ratio_max(workload, pace) {
-                    Some(limit) => row.at_most(limit),
-                    None => row,
+                    Some(limit) if !contestant.ours => row.at_most(limit),
+                    _ => row,
                 });
             }
         }

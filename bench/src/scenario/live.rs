@@ -31,8 +31,7 @@ use rotameter::{
 
 use super::{kernel_cost, userspace};
 use crate::{
-    frame::frame,
-    generator::{Generator, Sent, per_second},
+    load::{Limits, Pace, Payloads, Sent, Wire, per_second},
     network::{self, Pair},
     raw_program::{Action, RawProgram},
     report::Row,
@@ -42,10 +41,6 @@ const DOOR_CPU: usize = 0;
 const READER_CPU: usize = 1;
 /// The daemon's defaults.
 const SIZES: Sizes = Sizes { slots: 8192, buckets: 8192, ring_bytes: 1 << 20 };
-/// A burst keeps the set-up of a test run small beside its frames.
-const FLOOD_BURST: u32 = 65_536;
-/// Small enough for a ring of the default size several times over.
-const PACED_BURST: u32 = 2048;
 /// Different lines that the generator sends in turn.
 const TEMPLATES: usize = 64;
 const BISECTIONS: usize = 6;
@@ -66,25 +61,43 @@ pub fn measure(object: &[u8], runs: usize, duration: Duration) -> anyhow::Result
     })
 }
 
+/// A table of payloads, and the wire that sends them.
+struct Generator {
+    payloads: Payloads,
+    wire: Wire,
+}
+
+impl Generator {
+    fn new(pair: Pair, payloads: Payloads) -> anyhow::Result<Self> {
+        Ok(Self { wire: Wire::new(pair, &payloads)?, payloads })
+    }
+
+    /// Sends for `duration`, at `rate` frames per second or as fast as it goes.
+    fn send(&mut self, rate: Option<f64>, duration: Duration) -> anyhow::Result<Sent> {
+        let pace = rate.map_or(Pace::FlatOut, Pace::PerSecond);
+        self.wire.send(&self.payloads, pace, Limits::duration(duration))
+    }
+}
+
 /// Hot counters beside a program that only drops.
 fn hot(object: &[u8], pair: Pair, runs: usize, duration: Duration) -> anyhow::Result<Vec<Row>> {
     let line = b"airflow.ti.start.dag_1.task_1234:1|c";
     let mut object = door(object, pair)?;
     kernel_cost::promote(&mut object, line, 0)?;
     let drop_all = RawProgram::load(Action::Drop)?;
-    let mut generator = Generator::new(pair, vec![frame().payload(line)])?;
+    let mut generator = Generator::new(pair, Payloads::of([&line[..]]))?;
     let (mut dropped, mut counted, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         let attached = drop_all.attach(pair.receiving)?;
         let before = network::received()?;
-        let sent = generator.send(None, FLOOD_BURST, duration)?;
+        let sent = generator.send(None, duration)?;
         let frames = network::received()?.frames - before.frames;
         drop(attached);
         let bare = per_second(frames, sent.elapsed);
 
         let attached = attach(&mut object, pair)?;
         let before = object.tables.counters.datagrams(Door::Xdp, Verdict::Counted);
-        let sent = generator.send(None, FLOOD_BURST, duration)?;
+        let sent = generator.send(None, duration)?;
         let datagrams = object.tables.counters.datagrams(Door::Xdp, Verdict::Counted) - before;
         drop(attached);
         let hot = per_second(datagrams, sent.elapsed);
@@ -106,8 +119,8 @@ fn whole(object: &[u8], pair: Pair, runs: usize, duration: Duration) -> anyhow::
     payloads.sort_unstable();
     payloads.dedup();
     let step = (payloads.len() / TEMPLATES).max(1);
-    let frames = payloads.iter().step_by(step).map(|payload| frame().payload(payload)).collect();
-    let mut generator = Generator::new(pair, frames)?;
+    let templates = Payloads::of(payloads.iter().step_by(step).map(Vec::as_slice));
+    let mut generator = Generator::new(pair, templates)?;
     let (mut by_ring, mut by_socket, mut into_registry, mut ratios) = (vec![], vec![], vec![], vec![]);
     for _ in 0..runs {
         let ring = ring(object, pair, &mut generator, duration)?;
@@ -138,7 +151,7 @@ fn ring(object: &[u8], pair: Pair, generator: &mut Generator, duration: Duration
         Ok(pipeline.look(|core| core.ledger.datagrams(Transport::Xdp)))
     };
     // Fills cache and registry.
-    generator.send(Some(100_000.0), PACED_BURST, duration)?;
+    generator.send(Some(100_000.0), duration)?;
     let rate = lossless(generator, duration, carried)?;
     drop(attached);
     drainer.stop();
@@ -177,7 +190,7 @@ fn socket(
         listener.drain(&*intake);
         Ok(listener.counters().datagrams.load(Ordering::Relaxed))
     };
-    generator.send(Some(50_000.0), PACED_BURST, duration)?;
+    generator.send(Some(50_000.0), duration)?;
     let rate = lossless(generator, duration, carried)?;
     drop(attached);
     reader.stop();
@@ -193,8 +206,9 @@ fn lossless(
 ) -> anyhow::Result<f64> {
     let mut attempt = |rate: Option<f64>| -> anyhow::Result<(Sent, bool)> {
         let before = carried()?;
-        let sent = generator.send(rate, PACED_BURST, duration)?;
-        Ok((sent, carried()? - before == sent.frames))
+        let sent = generator.send(rate, duration)?;
+        let complete = carried()? - before == sent.datagrams;
+        Ok((sent, complete))
     };
     let mut twice = |rate: Option<f64>| -> anyhow::Result<(Sent, bool)> {
         let first = attempt(rate)?;

@@ -25,7 +25,7 @@ use crate::{
     server::{Contestant, CpuClock, Doors, Server, Softirqs},
 };
 
-use super::{offer::Totals, workload::Workload};
+use super::{totals::Totals, workload::Workload};
 
 const NAME: &str = "loopback";
 const GENERATOR_CPU: usize = 0;
@@ -101,7 +101,9 @@ fn server(
     let mut totals = Totals::default();
     let rounds_sent = (sent + measured) / payloads.len() as u64;
     #[expect(clippy::cast_precision_loss, reason = "rounds of a table")]
-    payloads.iter().for_each(|payload| totals.add(Totals::of(payload.bytes), rounds_sent as f64));
+    payloads
+        .iter()
+        .for_each(|payload| totals.add(&Totals::of(payload.bytes, &contestant.judge), rounds_sent as f64));
     anyhow::ensure!((sent + measured).is_multiple_of(payloads.len() as u64), "a round of another length");
     std::thread::sleep(Duration::from_millis(300));
     totals.check(&server.figures()?)?;

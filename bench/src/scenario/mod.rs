@@ -22,6 +22,7 @@ pub mod idle;
 
 pub mod offer;
 pub mod packet_socket;
+pub mod totals;
 pub mod trial;
 pub mod workload;
 

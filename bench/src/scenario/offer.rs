@@ -8,12 +8,13 @@ use std::{
 
 use crate::{
     frame::frame,
-    load::{self, Limits, LineType, Pace, Payloads},
+    judge::Judge,
+    load::{self, Limits, Pace, Payloads, per_second, wire::address},
     network::{Pair, Received, received},
-    server::{CpuClock, Figures, Softirqs},
+    server::{CpuClock, Softirqs},
 };
 
-use super::{packet_socket::PacketSocket, trial::equal};
+use super::{packet_socket::PacketSocket, totals::Totals};
 
 /// Up to here frames are sent one by one.
 const PACKET_SOCKET_RATE_MAX: f64 = 100_000.0;
@@ -41,10 +42,22 @@ pub struct Offer<'a> {
     id: usize,
     payloads: Payloads,
     frames: Vec<Vec<u8>>,
-    /// What the first n payloads add up to.
-    sums: Vec<Totals>,
+    /// What each payload adds up to, and all of them.
+    parts: Vec<Totals>,
+    round: Totals,
     /// Payloads sent one by one.
     next: u64,
+    /// What was sent, in order.
+    sent: Vec<Stretch>,
+}
+
+/// Payloads that were sent one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    first: u64,
+    last: u64,
+    /// From the table, so each sender from its address; otherwise all from one.
+    by_table: bool,
 }
 
 /// What was sent in one go.
@@ -62,7 +75,7 @@ impl Sent {
     /// Datagrams per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        crate::generator::per_second(self.datagrams, self.elapsed)
+        per_second(self.datagrams, self.elapsed)
     }
 
     /// The kernel's time for one datagram.
@@ -71,64 +84,6 @@ impl Sent {
         #[expect(clippy::cast_precision_loss, reason = "a count of datagrams")]
         let datagrams = self.datagrams.max(1) as f64;
         self.kernel.as_secs_f64() * 1e9 / datagrams
-    }
-}
-
-/// What lines add up to in an exposition, whatever a mapping file does to their names.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    pub counters: f64,
-    pub observations: f64,
-    pub lines: f64,
-}
-
-impl Totals {
-    /// What a server shows, taken for what was sent.
-    #[must_use]
-    pub fn shown(figures: &Figures) -> Self {
-        Self { counters: figures.counters, observations: figures.observations, lines: figures.lines() }
-    }
-
-    /// Checks that a server shows what was sent, not more and not less.
-    ///
-    /// # Errors
-    ///
-    /// It shows something else.
-    pub fn check(&self, figures: &Figures) -> anyhow::Result<()> {
-        let shown = Self::shown(figures);
-        for (what, sent, shown) in [
-            ("lines", self.lines, shown.lines),
-            ("the sum of all counters", self.counters, shown.counters),
-            ("observations", self.observations, shown.observations),
-        ] {
-            // Sums of whole numbers below 2^53 are exact.
-            anyhow::ensure!(sent == shown, "{what}: {sent} sent, {shown} shown; the count is not exact");
-        }
-        Ok(())
-    }
-
-    /// What one datagram adds.
-    pub(super) fn of(payload: &[u8]) -> Self {
-        let mut read = load::Totals::default();
-        read.add(payload);
-        let mut totals = Self::default();
-        for (identity, total) in read.iter() {
-            match identity.line_type {
-                LineType::Counter => totals.counters += total.sum,
-                LineType::Observer => totals.observations += total.observations,
-                LineType::Gauge => {}
-            }
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a few lines")]
-        let lines = read.lines() as f64;
-        Self { lines, ..totals }
-    }
-
-    /// Adds `times` what `other` is.
-    pub(super) fn add(&mut self, other: Self, times: f64) {
-        self.counters += other.counters * times;
-        self.observations += other.observations * times;
-        self.lines += other.lines * times;
     }
 }
 
@@ -150,20 +105,17 @@ impl Wire {
 }
 
 impl<'a> Offer<'a> {
-    /// A generator of these payloads, in their order, again and again; it works on the calling
-    /// thread's CPU, and so does the receiving end.
+    /// A generator of these payloads, in their order, again and again, to a server that does with them what
+    /// the judge says; it works on the calling thread's CPU, and so does the receiving end.
     ///
     /// # Errors
     ///
     /// There is no payload.
-    pub fn new(wire: &'a Wire, payloads: Payloads) -> anyhow::Result<Self> {
+    pub fn new(wire: &'a Wire, payloads: Payloads, judge: &Judge) -> anyhow::Result<Self> {
         anyhow::ensure!(!payloads.is_empty(), "a generator without payloads");
-        let mut sums = vec![Totals::default()];
-        let mut sum = Totals::default();
-        for payload in payloads.iter() {
-            sum.add(Totals::of(payload.bytes), 1.0);
-            sums.push(sum);
-        }
+        let parts: Vec<Totals> = payloads.iter().map(|payload| Totals::of(payload.bytes, judge)).collect();
+        let mut round = Totals::default();
+        parts.iter().for_each(|part| round.add(part, 1.0));
         let mut offer = wire.offers.borrow_mut();
         *offer += 1;
         Ok(Self {
@@ -171,8 +123,10 @@ impl<'a> Offer<'a> {
             id: *offer,
             frames: payloads.iter().map(|payload| frame().payload(payload.bytes)).collect(),
             payloads,
-            sums,
+            parts,
+            round,
             next: 0,
+            sent: Vec::new(),
         })
     }
 
@@ -208,15 +162,20 @@ impl<'a> Offer<'a> {
     ///
     /// What the kernel says.
     pub fn send_next(&mut self, count: u32, totals: &mut Totals) -> anyhow::Result<Sent> {
+        let first = self.next;
+        let sent = self.send_burst(count)?;
+        self.count(Stretch { first, last: self.next, by_table: false }, totals);
+        Ok(sent)
+    }
+
+    fn send_burst(&mut self, count: u32) -> anyhow::Result<Sent> {
         let began = Instant::now();
         let before = CpuClock::THREAD.read()?;
-        let first = self.next;
         for _ in 0..count {
             let place = self.place(self.next);
             self.wire.packets.send(&self.frames[place])?;
             self.next += 1;
         }
-        self.count(first, self.next, totals);
         let kernel = CpuClock::THREAD.read()?.saturating_sub(before);
         Ok(Sent { datagrams: u64::from(count), elapsed: began.elapsed(), kernel })
     }
@@ -229,12 +188,14 @@ impl<'a> Offer<'a> {
         totals: &mut Totals,
     ) -> anyhow::Result<Sent> {
         let mut sent = Sent::default();
+        let first = self.next;
         let began = Instant::now();
         while wait(began, sent.datagrams, rate) < duration {
-            sent.kernel += self.send_next(burst, totals)?.kernel;
+            sent.kernel += self.send_burst(burst)?.kernel;
             sent.datagrams += u64::from(burst);
         }
         sent.elapsed = began.elapsed();
+        self.count(Stretch { first, last: self.next, by_table: false }, totals);
         Ok(sent)
     }
 
@@ -269,31 +230,43 @@ impl<'a> Offer<'a> {
         sent.elapsed = began.elapsed();
         let last = wire.frames();
         drop(table);
-        self.count(first, last, totals);
+        self.count(Stretch { first, last, by_table: true }, totals);
         Ok(sent)
     }
 
-    /// Holds an exposition against what was sent one by one, series by series.
-    ///
-    /// # Errors
-    ///
-    /// A series is not shown, or with another value.
-    pub(super) fn check_series(&self, exposition: &str) -> anyhow::Result<()> {
-        equal(&self.payloads.totals(self.next), exposition)
+    /// All lines that were sent.
+    #[must_use]
+    pub fn lines(&self) -> load::Totals {
+        let mut lines = load::Totals::default();
+        for stretch in &self.sent {
+            let of_table = |sender| address(sender).to_bits();
+            let sender = |sender| if stretch.by_table { of_table(sender) } else { 0 };
+            lines.append(&self.payloads.totals_between(stretch.first, stretch.last, sender));
+        }
+        lines
     }
 
     fn place(&self, sent: u64) -> usize {
         usize::try_from(sent % self.frames.len() as u64).unwrap_or(0)
     }
 
-    /// Adds what the payloads from `first` to `last` amount to.
-    fn count(&self, first: u64, last: u64, totals: &mut Totals) {
-        let (rounds_before, rounds) = (first / self.frames.len() as u64, last / self.frames.len() as u64);
-        #[expect(clippy::cast_precision_loss, reason = "rounds of a table: far below 2^53")]
-        let rounds = (rounds - rounds_before) as f64;
-        totals.add(self.sums[self.frames.len()], rounds);
-        totals.add(self.sums[self.place(last)], 1.0);
-        totals.add(self.sums[self.place(first)], -1.0);
+    /// Adds what the payloads of a stretch amount to.
+    fn count(&mut self, stretch: Stretch, totals: &mut Totals) {
+        let length = self.parts.len() as u64;
+        let rounds = (stretch.last - stretch.first) / length;
+        if rounds > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "rounds of a table: far below 2^53")]
+            totals.add(&self.round, rounds as f64);
+        }
+        for sent in stretch.first + rounds * length..stretch.last {
+            totals.add(&self.parts[self.place(sent)], 1.0);
+        }
+        match self.sent.last_mut() {
+            Some(last) if last.by_table == stretch.by_table && last.last == stretch.first => {
+                last.last = stretch.last;
+            }
+            _ => self.sent.push(stretch),
+        }
     }
 }
 
@@ -316,24 +289,4 @@ fn check_cable(before: Received, after: Received, sent: u64) -> anyhow::Result<(
     let dropped = after.dropped - before.dropped;
     anyhow::ensure!(dropped == 0, "the veth pair dropped {dropped} of {sent} frames; send smaller bursts");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn totals_follow_the_types() {
-        let mut totals = Totals::default();
-        totals.add(Totals::of(b"a:3|c\nb:1.5|ms\nc:7|g\nd:-1|c"), 10.0);
-        assert_eq!(totals, Totals { counters: 30.0, observations: 10.0, lines: 40.0 });
-        let shown = Figures::read(
-            "# TYPE a counter\na 30\n# TYPE b summary\nb_count 10\n# TYPE statsd_exporter_lines_total counter\n\
-             statsd_exporter_lines_total 40\n",
-        );
-        totals.check(&shown).expect("equal");
-        totals.counters += 1.0;
-        let error = totals.check(&shown).expect_err("one is lacking").to_string();
-        assert!(error.contains("31 sent, 30 shown"), "{error}");
-    }
 }

@@ -58,7 +58,7 @@ fn run(lab: &Lab, pair: Pair, ours: &Contestant, doors: Doors, how: &str) -> any
     let wire = Wire::new(pair)?;
     let (mut limits, mut shares) = (Vec::new(), vec![(Vec::new(), Vec::new()); MULTIPLES.len()]);
     for _ in 0..lab.long_runs() {
-        let mut offer = Offer::new(&wire, Workload::Mixed.payloads())?;
+        let mut offer = Offer::new(&wire, Workload::Mixed.payloads(), &ours.judge)?;
         let setup =
             lab.setup(doors).read_buffer(READ_BUFFER_BYTES).flag(format!("--ebpf.ring-bytes={RING_BYTES}"));
         let mut trial = Trial::start(pair, ours, &setup)?;

@@ -65,8 +65,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
 /// CPU, time, size, and memory that a scrape takes beside what was there before.
 fn scrapes(lab: &Lab, pair: Pair, contestant: &Contestant, series: u32) -> anyhow::Result<Vec<Row>> {
     let mut trial = Trial::start(pair, contestant, &lab.setup(Doors::Xdp).tcp())?;
-    let payloads = SeriesType::Counter.series(series);
-    trial.fill(&payloads)?;
+    trial.fill(SeriesType::Counter.series(series))?;
     let resident = trial.server.resident_bytes()?;
     trial.server.forget_resident_max()?;
     let (mut cpu, mut elapsed, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -80,7 +79,7 @@ fn scrapes(lab: &Lab, pair: Pair, contestant: &Contestant, series: u32) -> anyho
     }
     let growth = (trial.server.resident_bytes_max()? - resident) / MEBIBYTE;
     trial.check()?;
-    trial.check_series(&payloads)?;
+    trial.check_series(&[])?;
     let case = |what: &str| format!("{}, {series} series: {what}", contestant.name);
     #[expect(clippy::cast_precision_loss, reason = "a size")]
     let size = bytes as f64 / MEBIBYTE;
@@ -111,10 +110,10 @@ fn ratio(rows: &[Row], ours: &Contestant, theirs: &Contestant, series: u32) -> O
 /// the load, and again each second.
 fn under_load(lab: &Lab, pair: Pair, ours: &Contestant, series: u32) -> anyhow::Result<Vec<Row>> {
     let wire = Wire::new(pair)?;
-    let mut offer = Offer::new(&wire, Workload::Mixed.payloads())?;
+    let mut offer = Offer::new(&wire, Workload::Mixed.payloads(), &ours.judge)?;
     let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut trial = Trial::start(pair, ours, &lab.setup(Doors::Xdp).tcp())?;
-    trial.fill(&SeriesType::Counter.series(series))?;
+    trial.fill(SeriesType::Counter.series(series))?;
     trial.warm(std::slice::from_mut(&mut offer))?;
     for _ in 0..lab.long_runs() {
         trial.meanwhile = Meanwhile::Nothing;

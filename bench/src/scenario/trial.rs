@@ -1,10 +1,14 @@
 //! A server under load -> what it took, what that cost, whether it lost any.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 
 use crate::{
+    judge::Judge,
     load::{self, Limits, Pace, Payloads, Target},
     network::Pair,
     raw_program::{Action, Attached, RawProgram},
@@ -12,8 +16,9 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Sent, Totals},
+    offer::{Offer, Sent},
     overload::accounted,
+    totals::Totals,
 };
 
 /// Longer than an interval of promotion and the one before it.
@@ -40,9 +45,12 @@ pub struct Trial {
     pub server: Server,
     name: String,
     ours: bool,
-    /// By a file, so that names are not what was sent.
-    mapped: bool,
+    judge: Arc<Judge>,
     totals: Totals,
+    /// What it was filled with.
+    filled: Vec<Payloads>,
+    /// Whether nothing was lost so far, so that what each series must show is known.
+    complete: bool,
     pub meanwhile: Meanwhile,
     /// The pair carries frames only to an end that has a program; a door of ours is one.
     _pass: Option<Attached>,
@@ -73,36 +81,33 @@ impl Trial {
             server: Server::start(contestant, setup)?,
             name: contestant.name.clone(),
             ours: contestant.ours,
-            mapped: setup.mapping.is_some(),
+            judge: Arc::clone(&contestant.judge),
             totals: Totals::default(),
+            filled: Vec::new(),
+            complete: true,
             meanwhile: Meanwhile::Nothing,
             _pass: pass,
         })
     }
 
     /// Sends each of them for a while, so that names are known and promoted, and holds what is shown
-    /// against what was sent: of ours without a mapping file, series by series. The offers must not
-    /// have been sent before.
+    /// against what was sent, series by series. The offers must not have been sent before.
     ///
     /// # Errors
     ///
-    /// Something was lost: at this rate nothing is.
+    /// Ours lost something: at this rate nothing is. Others may, with a small receive buffer.
     pub fn warm(&mut self, offers: &mut [Offer<'_>]) -> anyhow::Result<()> {
         let each = WARM_UP / u32::try_from(offers.len().max(1))?;
         for offer in &mut *offers {
             offer.send(Some(WARM_UP_RATE), 1, each, &mut self.totals)?;
         }
         let figures = self.settled()?;
-        if self.ours {
-            self.totals.check(&figures).with_context(|| format!("{}, warming up", self.name))?;
-            if !self.mapped {
-                let text = self.server.scrape()?;
-                offers.iter().try_for_each(|offer| offer.check_series(&text.text()))?;
-            }
+        if !self.ours && figures.lines() < self.totals.lines() {
+            self.settle(&figures);
+            return Ok(());
         }
-        // Others may lose some even now, with a small receive buffer.
-        self.totals = Totals::shown(&figures);
-        Ok(())
+        self.totals.check(&figures).with_context(|| format!("{}, warming up", self.name))?;
+        self.check_series(offers)
     }
 
     /// Sends all payloads once over TCP, where the server sets the pace, and adds them to what it
@@ -111,12 +116,13 @@ impl Trial {
     /// # Errors
     ///
     /// The server ends a connection, or never rests.
-    pub fn fill(&mut self, payloads: &Payloads) -> anyhow::Result<()> {
+    pub fn fill(&mut self, payloads: Payloads) -> anyhow::Result<()> {
         let target = Target::Tcp(STATSD_TCP.parse()?);
-        load::send(&target, payloads, Pace::FlatOut, Limits::datagrams(payloads.len() as u64))?;
+        load::send(&target, &payloads, Pace::FlatOut, Limits::datagrams(payloads.len() as u64))?;
         for payload in payloads.iter() {
-            self.totals.add(Totals::of(payload.bytes), 1.0);
+            self.totals.add(&Totals::of(payload.bytes, &self.judge), 1.0);
         }
+        self.filled.push(payloads);
         self.server.wait_until_quiet()?;
         std::thread::sleep(HELD_BACK);
         self.server.wait_until_quiet()
@@ -133,17 +139,36 @@ impl Trial {
         Ok(figures)
     }
 
-    /// Holds every series against payloads that were sent once, unless a mapping file changes names.
+    /// Holds every series, by names, labels and values, against what it was filled with and all that these
+    /// offers have sent, which must be all there was. After a loss there is nothing to hold it against.
     ///
     /// # Errors
     ///
-    /// One is not shown, or with another value.
-    pub fn check_series(&self, payloads: &Payloads) -> anyhow::Result<()> {
-        if self.mapped {
+    /// A series is lacking, or there is one too many, or one has another value.
+    pub fn check_series(&self, offers: &[Offer<'_>]) -> anyhow::Result<()> {
+        if !self.complete {
             return Ok(());
         }
+        let mut lines = load::Totals::default();
+        for payloads in &self.filled {
+            lines.append(&payloads.totals(payloads.len() as u64));
+        }
+        offers.iter().for_each(|offer| lines.append(&offer.lines()));
         let scrape = self.server.scrape()?;
-        equal(&payloads.totals(payloads.len() as u64), &scrape.text()).with_context(|| self.name.clone())
+        let differences = lines.expected(&self.judge).differences(&scrape.text(), DIFFERENCES_SHOWN);
+        anyhow::ensure!(
+            differences.is_empty(),
+            "{}: the exposition is not what was sent: {}",
+            self.name,
+            differences.join("; ")
+        );
+        Ok(())
+    }
+
+    /// From here on what is shown is what counts.
+    fn settle(&mut self, figures: &Figures) {
+        self.totals.settle(figures);
+        self.complete = false;
     }
 
     /// What the server shows once it shows all that was sent, or nothing new any more.
@@ -153,8 +178,8 @@ impl Trial {
         loop {
             self.server.wait_until_quiet()?;
             let figures = self.server.figures()?;
-            let shown = Totals::shown(&figures);
-            if shown == self.totals || last == Some(shown) || began.elapsed() > SETTLED_WITHIN {
+            let shown = (figures.lines(), figures.counters, figures.observations);
+            if self.totals.is_shown(&figures) || last == Some(shown) || began.elapsed() > SETTLED_WITHIN {
                 return Ok(figures);
             }
             last = Some(shown);
@@ -182,7 +207,7 @@ impl Trial {
                 rate.map_or("full rate".to_owned(), |rate| format!("{rate:.0}/s"))
             )
         };
-        let before = self.totals;
+        let lines_before = self.totals.lines();
         let lost_before = if self.ours { self.server.figures()?.lost() } else { 0.0 };
         self.server.wait_until_quiet()?;
         let cpu = self.server.cpu()?;
@@ -195,7 +220,7 @@ impl Trial {
         self.server.wait_until_quiet()?;
         let spent = self.server.cpu()?.saturating_sub(cpu);
         let figures = self.settled()?;
-        let lost = self.totals.lines - figures.lines();
+        let lost = self.totals.lines() - figures.lines();
         if lost == 0.0 {
             self.totals.check(&figures).with_context(what)?;
         } else {
@@ -206,10 +231,9 @@ impl Trial {
                 "{}: {lost} datagrams are missing, {counted} were counted as lost; the ledger is open",
                 what()
             );
-            // From here on what is shown is what counts: nobody knows which ones were lost.
-            self.totals = Totals::shown(&figures);
+            self.settle(&figures);
         }
-        Ok(Probe { sent, spent, carried: figures.lines() - before.lines, lost })
+        Ok(Probe { sent, spent, carried: figures.lines() - lines_before, lost })
     }
 
     /// [`Self::probe`] of ours, with the whole ledger held against what was sent since the start.
@@ -317,17 +341,6 @@ impl Figures {
     pub fn lost(&self) -> f64 {
         self.own_sum("rotameter_lost_datagrams_total", "")
     }
-}
-
-/// Holds an exposition against totals, series by series.
-pub(super) fn equal(totals: &load::Totals, exposition: &str) -> anyhow::Result<()> {
-    let differences = totals.differences(exposition, DIFFERENCES_SHOWN);
-    anyhow::ensure!(
-        differences.is_empty(),
-        "the exposition is not what was sent: {}",
-        differences.join("; ")
-    );
-    Ok(())
 }
 
 /// About a millisecond's worth at once.

@@ -10,7 +10,8 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Totals, Wire},
+    offer::{Offer, Wire},
+    totals::Totals,
     trial::Trial,
     workload::lines,
 };
@@ -36,7 +37,8 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let mut rows = Vec::new();
         for (contestant, doors, how) in cases {
             let mut trial = Trial::start(pair, contestant, &lab.setup(doors))?;
-            let mut offer = Offer::new(&wire, lines(std::iter::once("airflow.visible:1|c".to_owned())))?;
+            let line = lines(std::iter::once("airflow.visible:1|c".to_owned()));
+            let mut offer = Offer::new(&wire, line, &contestant.judge)?;
             trial.warm(std::slice::from_mut(&mut offer))?;
             let mut waits = Vec::new();
             for _ in 0..lab.size(20, 200) {

@@ -6,6 +6,12 @@ use std::collections::BTreeMap;
 const OWN: [&str; 6] =
     ["statsd_exporter_", "rotameter_", "process_", "go_", "promhttp_", "statsd_metric_mapper_"];
 
+/// Whether a series is the server's own.
+#[must_use]
+pub fn is_own(series: &str) -> bool {
+    OWN.iter().any(|own| series.starts_with(own))
+}
+
 /// Sums over an exposition in the text format.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
@@ -37,7 +43,7 @@ impl Figures {
             }
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
-            if OWN.iter().any(|own| series.starts_with(own)) {
+            if is_own(series) {
                 figures.own.insert(series.to_owned(), value);
                 continue;
             }

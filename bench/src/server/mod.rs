@@ -5,13 +5,17 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 
 use crate::{
+    judge::Judge,
     network::{self, RECEIVING},
     report::Program,
 };
@@ -20,7 +24,7 @@ mod cpu;
 pub use cpu::{CpuClock, Softirqs};
 
 mod figures;
-pub use figures::Figures;
+pub use figures::{Figures, is_own};
 
 pub(crate) mod http;
 pub use http::Scrape;
@@ -51,6 +55,17 @@ pub struct Contestant {
     /// Whether it knows our flags and doors.
     pub ours: bool,
     pub version: String,
+    /// What it is always started with, if it is ours.
+    pub flags: Vec<String>,
+    /// What it must make of lines.
+    pub judge: Arc<Judge>,
+}
+
+/// A profile of our daemon.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub name: String,
+    pub airflow_version: String,
 }
 
 /// Which of our doors are open.
@@ -110,7 +125,43 @@ impl Contestant {
         // The peer says it on standard error.
         let said = [output.stdout, output.stderr].concat();
         let version = String::from_utf8_lossy(&said).lines().next().unwrap_or("unknown").to_owned();
-        Ok(Self { name: name.to_owned(), path, ours, version })
+        Ok(Self { name: name.to_owned(), path, ours, version, flags: Vec::new(), judge: Arc::default() })
+    }
+
+    /// The same, under a mapping file that is read by this judge.
+    #[must_use]
+    pub fn judged(mut self, judge: &Arc<Judge>) -> Self {
+        self.judge = Arc::clone(judge);
+        self
+    }
+
+    /// The same, with flags of its own.
+    #[must_use]
+    pub fn flags(mut self, flags: &[String]) -> Self {
+        self.flags.extend_from_slice(flags);
+        self
+    }
+
+    /// Ours, with a built-in profile, whose rules stand beneath those of the mapping file.
+    ///
+    /// # Errors
+    ///
+    /// There is no such profile, or no such version of Airflow.
+    pub fn with_profile(mut self, profile: &Profile) -> anyhow::Result<Self> {
+        let version = format!("--airflow-version={}", profile.airflow_version);
+        let output = Command::new(&self.path)
+            .args(["profile", "show", &profile.name, &version])
+            .output()
+            .with_context(|| format!("starting {} profile show", self.path.to_string_lossy()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "--profile={}: {}", profile.name, said.trim());
+        let rules = Judge::read(&String::from_utf8_lossy(&output.stdout))
+            .with_context(|| format!("reading the rules of profile {}", profile.name))?;
+        self.judge = Arc::new(Judge::clone(&self.judge).over(&rules));
+        self.name = format!("{}, profile {}", self.name, profile.name);
+        self.flags.push(format!("--profile={}", profile.name));
+        self.flags.push(format!("--profile.airflow-version={}", profile.airflow_version));
+        Ok(self)
     }
 
     /// For the report.
@@ -154,7 +205,7 @@ impl Setup {
         self
     }
 
-    fn arguments(&self, ours: bool) -> Vec<OsString> {
+    fn arguments(&self, contestant: &Contestant) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![
             format!("--statsd.listen-udp={STATSD}").into(),
             format!("--statsd.listen-tcp={}", if self.tcp { STATSD_TCP } else { "" }).into(),
@@ -170,7 +221,7 @@ impl Setup {
             arguments.push(flag);
         }
         let xdp = |at| vec!["--ebpf=required".into(), format!("--xdp.interface={at}").into()];
-        if ours {
+        if contestant.ours {
             arguments.extend(match self.doors {
                 Doors::Xdp => xdp(RECEIVING),
                 Doors::XdpAt(interface) => xdp(interface),
@@ -178,7 +229,7 @@ impl Setup {
                 Doors::Loopback => vec!["--ebpf=required".into(), "--ebpf.loopback".into()],
                 Doors::None => vec!["--ebpf=off".into()],
             });
-            arguments.extend(self.flags.iter().map(OsString::from));
+            arguments.extend(contestant.flags.iter().chain(&self.flags).map(OsString::from));
         }
         arguments
     }
@@ -192,7 +243,7 @@ impl Server {
     /// It does not start, ends, or is not ready in time.
     pub fn start(contestant: &Contestant, setup: &Setup) -> anyhow::Result<Self> {
         let mut command = Command::new(&contestant.path);
-        command.args(setup.arguments(contestant.ours));
+        command.args(setup.arguments(contestant));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Whoever starts it may be kept on one CPU.
         let cpus = network::all_cpus();
@@ -215,7 +266,7 @@ impl Server {
         while began.elapsed() < READY_WITHIN {
             if let Some(status) = server.child.try_wait()? {
                 let arguments: Vec<String> = setup
-                    .arguments(contestant.ours)
+                    .arguments(contestant)
                     .iter()
                     .map(|argument| argument.to_string_lossy().into_owned())
                     .collect();
