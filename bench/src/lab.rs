@@ -58,7 +58,11 @@ impl Lab {
     }
 
     /// Our own daemon without a profile.
-    fn plain(&self) -> anyhow::Result<Contestant> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ours`].
+    pub fn plain(&self) -> anyhow::Result<Contestant> {
         let path = self.binary.clone().context(
             "which daemon? --binary or ROTAMETER_BIN names it; `cargo xtask bench` builds one and sets it",
         )?;

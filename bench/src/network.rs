@@ -123,6 +123,30 @@ pub fn second_pair() -> anyhow::Result<Pair> {
     lay("rmsend2", SECOND_RECEIVING, &format!("{SECOND_ADDRESS}/16"))
 }
 
+/// A device in the calling thread's namespace that throws away what is sent, for its other end is down, and
+/// an address behind it.
+///
+/// # Errors
+///
+/// It cannot be had.
+pub fn void() -> anyhow::Result<std::net::Ipv4Addr> {
+    ip(&["link", "add", "rmvoid", "type", "veth", "peer", "name", "rmvoid2"])?;
+    ip(&["address", "add", "10.79.0.1/24", "dev", "rmvoid"])?;
+    ip(&["link", "set", "rmvoid", "up"])?;
+    ip(&[
+        "neighbour",
+        "add",
+        "10.79.0.2",
+        "lladdr",
+        "02:00:00:00:00:03",
+        "dev",
+        "rmvoid",
+        "nud",
+        "permanent",
+    ])?;
+    Ok(std::net::Ipv4Addr::new(10, 79, 0, 2))
+}
+
 fn lay(sending: &str, receiving: &str, address: &str) -> anyhow::Result<Pair> {
     ip(&[
         "link",

@@ -1,7 +1,10 @@
 //! A fleet's datagrams, by wire and by socket: the exposition must be what the model says was sent.
 
+use std::path::PathBuf;
+
 use rotameter_bench::fleet::{Dialect, Fleet, Preset, Settings, Version};
 use rotameter_bench::judge::Judge;
+use rotameter_bench::load::socket::{SOURCES, send_watched};
 use rotameter_bench::load::{Limits, Pace, Payloads, Target, Wire, send};
 use rotameter_bench::network;
 use rotameter_bench::server::{Contestant, Doors, OURS, Server, Setup};
@@ -39,6 +42,38 @@ fn check(version: Version, dialect: Dialect, doors: Doors, by_wire: bool) {
     });
     let differences = differences.expect("the fleet is sent");
     assert!(differences.is_empty(), "{version:?}, {dialect:?}, {doors:?}: {differences:#?}");
+}
+
+/// The same over a Unix socket: `flag` opens it at a path, `target` sends there from `sources` sockets.
+#[track_caller]
+fn check_unix(flag: &str, target: fn(PathBuf) -> Target, sources: usize) {
+    let settings =
+        Settings { version: Version::V3_3, dialect: Dialect::Datadog, ..Settings::preset(Preset::Large) };
+    let payloads = Payloads::collect(Fleet::new(settings, 5), TABLE);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("statsd.sock");
+    let differences = network::within(|_| {
+        let ours = Contestant::new(OURS, binary().into(), true)?;
+        let setup = Setup::new(Doors::None).flag(format!("{flag}={}", path.display()));
+        let server = Server::start(&ours, &setup)?;
+        let (target, limits) = (target(path.clone()), Limits::datagrams(DATAGRAMS));
+        let sent = send_watched(&target, sources, &payloads, RATE, limits, &mut |_| true)?;
+        anyhow::ensure!(sent.datagrams == DATAGRAMS && sent.errors.is_empty(), "{sent}");
+        server.wait_until_quiet()?;
+        let expected = payloads.totals(sent.datagrams).expected(&Judge::default());
+        anyhow::ensure!(expected.samples().len() > 5_000, "a small fleet");
+        Ok(expected.differences(&server.scrape()?.text(), 10))
+    });
+    let differences = differences.expect("the fleet is sent");
+    assert!(differences.is_empty(), "{flag}: {differences:#?}");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn a_fleet_over_unix_sockets_is_counted_exactly() {
+    check_unix("--statsd.listen-unixgram", Target::Unixgram, SOURCES);
+    // Between connections there is no order, and gauges go by it.
+    check_unix("--statsd.listen-unix", Target::UnixStream, 1);
 }
 
 #[test]

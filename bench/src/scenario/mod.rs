@@ -26,6 +26,7 @@ pub mod totals;
 pub mod trial;
 pub mod workload;
 
+pub mod agreement;
 pub mod capacity;
 pub mod churn;
 pub mod cold;
@@ -113,6 +114,13 @@ pub const ALL: &[Scenario] = &[
         root: true,
         versus: false,
         run: |lab| Ok(idle::measure(&lab.ours()?, lab.idle)?.into()),
+    },
+    Scenario {
+        name: "agreement",
+        about: "whether all servers show the same for the same datagrams, series by series",
+        root: true,
+        versus: true,
+        run: agreement::measure,
     },
     Scenario {
         name: "cpu",

@@ -168,6 +168,21 @@ impl<'a> Offer<'a> {
         Ok(sent)
     }
 
+    /// Sends each payload once, one by one, at `rate`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn send_once(&mut self, rate: f64, totals: &mut Totals) -> anyhow::Result<()> {
+        let (began, first) = (Instant::now(), self.next);
+        for sent in 0..self.frames.len() as u64 {
+            wait(began, sent, rate);
+            self.send_burst(1)?;
+        }
+        self.count(Stretch { first, last: self.next, by_table: false }, totals);
+        Ok(())
+    }
+
     fn send_burst(&mut self, count: u32) -> anyhow::Result<Sent> {
         let began = Instant::now();
         let before = CpuClock::THREAD.read()?;

@@ -49,8 +49,9 @@ impl Totals {
             let own = place.copy.map_or(&mut totals.sums, |copy| totals.copies.entry(copy).or_default());
             own.add(sums, 1.0);
         }
+        // Servers count the empty one behind a last line feed, too.
         #[expect(clippy::cast_precision_loss, reason = "a few lines")]
-        let lines = read.lines() as f64;
+        let lines = payload.split(|&byte| byte == b'\n').count() as f64;
         totals.lines = lines;
         totals
     }

@@ -110,6 +110,17 @@ impl Trial {
         self.check_series(offers)
     }
 
+    /// Sends an offer's payloads once, of which none may be lost.
+    ///
+    /// # Errors
+    ///
+    /// One was.
+    pub fn once(&mut self, offer: &mut Offer<'_>, rate: f64) -> anyhow::Result<()> {
+        offer.send_once(rate, &mut self.totals)?;
+        self.check()?;
+        Ok(())
+    }
+
     /// Sends all payloads once over TCP, where the server sets the pace, and adds them to what it
     /// must show. [`Self::check_series`] looks whether it does.
     ///

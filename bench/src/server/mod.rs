@@ -41,6 +41,8 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// The shortest interval that Prometheus is commonly given.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+/// User and group without any rights, by custom.
+const NOBODY: u32 = 65_534;
 /// A server that does nothing for this long has done all that it was sent.
 const QUIET: Duration = Duration::from_millis(60);
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
@@ -71,7 +73,7 @@ pub struct Profile {
 /// Which of our doors are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doors {
-    /// At the receiving end of the pair.
+    /// Both, XDP at the receiving end of the pair.
     Xdp,
     /// At another interface.
     XdpAt(&'static str),
@@ -80,6 +82,8 @@ pub enum Doors {
     Loopback,
     /// The socket alone.
     None,
+    /// What the daemon may open, as it is by default.
+    Auto,
 }
 
 /// How a server is started; what is not ours ignores doors.
@@ -93,6 +97,7 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// Takes lines over TCP as well, where nothing gets lost.
     pub tcp: bool,
+    pub unprivileged: bool,
 }
 
 /// A share of the time, as a container with a tight CPU limit gets it.
@@ -178,7 +183,14 @@ impl Contestant {
 impl Setup {
     #[must_use]
     pub fn new(doors: Doors) -> Self {
-        Self { doors, read_buffer_bytes: None, mapping: None, flags: Vec::new(), tcp: false }
+        Self {
+            doors,
+            read_buffer_bytes: None,
+            mapping: None,
+            flags: Vec::new(),
+            tcp: false,
+            unprivileged: false,
+        }
     }
 
     #[must_use]
@@ -196,6 +208,13 @@ impl Setup {
     #[must_use]
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// As a user without any rights.
+    #[must_use]
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = true;
         self
     }
 
@@ -228,6 +247,7 @@ impl Setup {
                 Doors::SocketFilter => vec!["--ebpf=required".into()],
                 Doors::Loopback => vec!["--ebpf=required".into(), "--ebpf.loopback".into()],
                 Doors::None => vec!["--ebpf=off".into()],
+                Doors::Auto => Vec::new(),
             });
             arguments.extend(contestant.flags.iter().chain(&self.flags).map(OsString::from));
         }
@@ -245,6 +265,9 @@ impl Server {
         let mut command = Command::new(&contestant.path);
         command.args(setup.arguments(contestant));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if setup.unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         // Whoever starts it may be kept on one CPU.
         let cpus = network::all_cpus();
         // SAFETY: prctl and sched_setaffinity are plain system calls; they read `cpus`, which the

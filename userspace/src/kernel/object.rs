@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{ArrayOfMaps, HashMap, Map, MapData, MapError},
-    programs::{ProgramError, SchedClassifier, SocketFilter, Xdp},
+    programs::{Program, ProgramError, SchedClassifier, SocketFilter, Xdp},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use ingest_ebpf::{
@@ -232,6 +232,12 @@ impl Object {
         let rows = u32::try_from(cpus).map_err(|_| ObjectError::ManyCpus(cpus))?;
         let ring_segments = ring_segments(options.sizes);
         let settings = Shared(settings(options, rows)?);
+        // First of all a map of one page: without the rights for it nothing else has to be tried, and the
+        // loader reads megabytes before it finds out.
+        let bell = new_bell().map_err(|source| match source {
+            MapError::CreateError { io_error, .. } => ObjectError::Create(io_error),
+            source => ObjectError::Map { map: "DOORBELL", source },
+        })?;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("BUCKETS", options.sizes.buckets)
             .map_max_entries("IDENTITIES", options.sizes.slots)
@@ -245,7 +251,6 @@ impl Object {
             .map_err(ObjectError::parse)?;
 
         let mut outer: ArrayOfMaps<MapData, MapData> = typed(&mut ebpf, "DOORBELL")?;
-        let bell = new_bell().map_err(|source| ObjectError::Map { map: "DOORBELL", source })?;
         outer.set(0, &bell, 0).map_err(|source| ObjectError::Map { map: "DOORBELL", source })?;
         let doorbell = own_fd(bell.fd().as_fd(), "DOORBELL").and_then(|fd| {
             Doorbell::new(fd).map_err(|source| ObjectError::MemoryMap { map: "DOORBELL", source })
@@ -291,20 +296,35 @@ impl Object {
             xdp_refused: None,
             cpus,
         };
-        let program = loaded.socket_filter()?;
-        insist(|| program.load()).map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
-        loaded.load_xdp();
+        loaded.load_programs()?;
         Ok(loaded)
     }
 
-    /// A kernel that refuses door 1 may still have door 2.
-    fn load_xdp(&mut self) {
-        let result = self.xdp().and_then(|program| {
-            insist(|| program.load()).map_err(|error| ObjectError::load(XDP_PROGRAM, error))
+    /// Loads doors 1 and 2 at a time, for the verifier takes longer than all the rest of a start. A kernel that
+    /// refuses door 1 may still have door 2.
+    fn load_programs(&mut self) -> Result<(), ObjectError> {
+        let (mut xdp, mut socket_filter) = (None, None);
+        for (name, program) in self.ebpf.programs_mut() {
+            match (name, program) {
+                (XDP_PROGRAM, Program::Xdp(program)) => xdp = Some(program),
+                (SOCKET_FILTER_PROGRAM, Program::SocketFilter(program)) => socket_filter = Some(program),
+                _ => {}
+            }
+        }
+        let xdp = xdp.ok_or(ObjectError::Missing("the program door_xdp"))?;
+        let socket_filter = socket_filter.ok_or(ObjectError::Missing("the program door_socket_filter"))?;
+        let (xdp, socket_filter) = std::thread::scope(|scope| {
+            let xdp = scope.spawn(|| insist(|| xdp.load()));
+            let socket_filter = insist(|| socket_filter.load());
+            // A panic in there goes on here.
+            (xdp.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), socket_filter)
         });
-        if let Err(error) = result {
+        socket_filter.map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
+        if let Err(error) = xdp {
+            let error = ObjectError::load(XDP_PROGRAM, error);
             self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
         }
+        Ok(())
     }
 
     /// Door 2's program.
