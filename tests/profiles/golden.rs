@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rotameter::profile::ALL;
+use rotameter::profile::{ALL, Version};
 
 use super::{exposition, ingest, mapper, pipeline, recorded, replay, samples, settings, version_of};
-use crate::corpus;
+use crate::corpus::{self, Recorded};
 
 /// Datagrams of each kind that a whole exposition is made of. All of them would make gigabytes.
 const OF_A_KIND: usize = 4;
@@ -95,19 +95,21 @@ fn kind(payload: &[u8]) -> (String, bool) {
     (segments.join("."), !tags.is_empty() || text.contains("|#"))
 }
 
+/// The first datagrams of each kind.
+fn part(recording: &str) -> Vec<Recorded> {
+    let mut seen: HashMap<_, usize> = HashMap::new();
+    let is_wanted = |datagram: &&Recorded| {
+        let times = seen.entry(kind(&datagram.payload)).or_default();
+        *times += 1;
+        *times <= OF_A_KIND
+    };
+    recorded(recording).iter().filter(is_wanted).cloned().collect()
+}
+
 #[test]
 fn each_recording_gives_the_expositions_that_were_looked_through() {
     for recording in corpus::names().expect("the corpus is there") {
-        let mut seen: HashMap<_, usize> = HashMap::new();
-        let datagrams = recorded(&recording);
-        let datagrams: Vec<_> = datagrams
-            .iter()
-            .filter(|datagram| {
-                let times = seen.entry(kind(&datagram.payload)).or_default();
-                *times += 1;
-                *times <= OF_A_KIND
-            })
-            .collect();
+        let datagrams = part(&recording);
         for profile in &ALL {
             let pipeline = pipeline(&mapper(profile.name, &settings(version_of(&recording))));
             datagrams.iter().for_each(|datagram| ingest(&pipeline, &datagram.payload));
@@ -131,23 +133,36 @@ fn the_mixin_profile_gives_what_was_looked_through() {
     check("airflow-mixin");
 }
 
+/// Fails with what promtool finds fault with.
+#[track_caller]
+fn promtool(text: &str, of: &str) {
+    let program = std::env::var_os("ROTAMETER_PROMTOOL").unwrap_or_else(|| "promtool".into());
+    let (path, input) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
+    let (findings, input) = (path.expect("a file can be had"), input.expect("a file can be had"));
+    std::fs::write(input.path(), text.as_bytes()).expect("it can be written");
+    let status = Command::new(&program)
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(input.path()).expect("it was just written"))
+        .stdout(Stdio::null())
+        .stderr(findings.reopen().expect("it is there"))
+        .status()
+        .expect("promtool starts");
+    let findings = std::fs::read_to_string(findings.path()).unwrap_or_default();
+    assert!(status.success(), "{of}: {findings}");
+}
+
 #[test]
 #[ignore = "needs promtool"]
 fn promtool_finds_nothing_in_the_airflow_profile() {
-    let program = std::env::var_os("ROTAMETER_PROMTOOL").unwrap_or_else(|| "promtool".into());
     for recording in corpus::names().expect("the corpus is there") {
-        let text = replay("airflow", &recording, &settings(version_of(&recording)));
-        let (path, input) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
-        let (findings, input) = (path.expect("a file can be had"), input.expect("a file can be had"));
-        std::fs::write(input.path(), text.as_bytes()).expect("it can be written");
-        let status = Command::new(&program)
-            .args(["check", "metrics"])
-            .stdin(std::fs::File::open(input.path()).expect("it was just written"))
-            .stdout(Stdio::null())
-            .stderr(findings.reopen().expect("it is there"))
-            .status()
-            .expect("promtool starts");
-        let findings = std::fs::read_to_string(findings.path()).unwrap_or_default();
-        assert!(status.success(), "{recording}: {findings}");
+        promtool(&replay("airflow", &recording, &settings(version_of(&recording))), &recording);
+    }
+    // A daemon for all of them, whatever it takes them for.
+    for version in [Version::V2, Version::V3, Version::V32] {
+        let pipeline = pipeline(&mapper("airflow", &settings(version)));
+        for recording in corpus::names().expect("the corpus is there") {
+            part(&recording).iter().for_each(|datagram| ingest(&pipeline, &datagram.payload));
+        }
+        promtool(&exposition(&pipeline), "all of them");
     }
 }

@@ -1,5 +1,6 @@
 //! Built-in profiles over what Airflow really sends: nothing twice, nothing without its owner, no id in a name.
 
+mod auto;
 mod golden;
 mod metrics;
 mod totals;

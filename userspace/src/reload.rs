@@ -19,14 +19,20 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::{
+    clock::Timestamp,
     mapper::{LoadError, LoadOptions, Loaded, Mapper},
     pipeline::Pipeline,
-    profile::{self, Selected},
+    profile::{self, Learned, Selected, VersionFrom},
+    self_metrics::ProfileReading,
 };
 
 /// How often the file is looked at. Asking for its metadata works for a ConfigMap, whose directory is
 /// a symbolic link that is swapped, and on file systems that notify nobody.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So long after the start, what a profile took wrongly before it had learned goes. Later there is too much
+/// that is right.
+const AMENDS: Duration = Duration::from_secs(600);
 
 /// A mapping file and a profile that are in force; one of them at least.
 #[derive(Debug)]
@@ -36,17 +42,21 @@ pub struct MappingFile {
     state: Mutex<State>,
     succeeded: AtomicU64,
     failed: AtomicU64,
+    opened: Timestamp,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// What was loaded last, with or without success.
-    tried: Option<Fingerprint>,
+    tried: Fingerprints,
     /// What the last look saw.
-    looked: Option<Fingerprint>,
+    looked: Fingerprints,
     /// What lies beneath the file, with what was learned.
     profile: Option<Selected>,
 }
+
+/// The mapping file, and the one with ids of DAGs.
+type Fingerprints = [Option<Fingerprint>; 2];
 
 /// Tells one content of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +92,7 @@ impl MappingFile {
         options: LoadOptions,
     ) -> Result<(Self, Mapper), LoadError> {
         // Before the content is read: a change after that shows.
-        let tried = path.and_then(|path| Fingerprint::of(path).ok());
+        let tried = fingerprints(path, profile.as_ref());
         let loaded = load(path, profile.as_ref(), options)?;
         let file = Self {
             path: path.map(Path::to_owned),
@@ -90,6 +100,7 @@ impl MappingFile {
             state: Mutex::new(State { tried, looked: tried, profile }),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            opened: Timestamp::now(),
         };
         Ok((file, loaded))
     }
@@ -101,9 +112,16 @@ impl MappingFile {
     /// Why the old rules stay; counted and logged already.
     pub fn reload(&self, pipeline: &Pipeline) -> anyhow::Result<()> {
         let mut state = self.state.lock();
-        state.tried = self.fingerprint();
+        state.tried = fingerprints(self.path.as_deref(), state.profile.as_ref());
         state.looked = state.tried;
-        let reloaded = self.load_into(pipeline, state.profile.as_ref());
+        let mut profile = state.profile.clone();
+        let ids = profile.as_mut().map_or(Ok(()), Selected::read_dag_ids);
+        let reloaded = ids
+            .context("reading the ids of DAGs (--profile.dag-id-file)")
+            .and_then(|()| self.load_into(pipeline, profile.as_ref()));
+        if reloaded.is_ok() {
+            state.profile = profile;
+        }
         match reloaded {
             Ok(rules) => {
                 self.succeeded.fetch_add(1, Ordering::Relaxed);
@@ -122,30 +140,67 @@ impl MappingFile {
         }
     }
 
-    fn fingerprint(&self) -> Option<Fingerprint> {
-        self.path.as_ref().and_then(|path| Fingerprint::of(path).ok())
-    }
-
     /// Whether there is a profile whose rules go by what comes.
     #[must_use]
     pub fn learns(&self) -> bool {
         self.state.lock().profile.as_ref().is_some_and(Selected::learns)
     }
 
+    /// The profile in force, for a metric.
+    #[must_use]
+    pub fn profile_reading(&self) -> Option<ProfileReading> {
+        let state = self.state.lock();
+        let profile = state.profile.as_ref()?;
+        Some(ProfileReading {
+            profile: profile.profile.name,
+            airflow_version: profile.settings.version.releases(),
+            version_from: profile.version_from().name(),
+            client: profile.settings.client.name(),
+        })
+    }
+
+    /// The profile in force, for a page.
+    #[must_use]
+    pub fn profile_summary(&self) -> Option<String> {
+        let state = self.state.lock();
+        let profile = state.profile.as_ref()?;
+        let why = match profile.version_from() {
+            VersionFrom::Flag => "as --profile.airflow-version says".to_owned(),
+            VersionFrom::Seen(family) => format!("for {family} has come"),
+            VersionFrom::Guess => {
+                "a guess until something tells; set --profile.airflow-version if you know it".to_owned()
+            }
+        };
+        let (name, releases) = (profile.profile.name, profile.settings.version.releases());
+        Some(format!("{name}, Airflow {releases} ({why}), client {}", profile.settings.client.name()))
+    }
+
     /// Lets the profile look at what has come; if that makes another one of it, puts that in force.
     pub fn learn(&self, pipeline: &Pipeline) {
         let mut state = self.state.lock();
         let Some(mut profile) = state.profile.clone() else { return };
-        if !pipeline.look(|core| profile.learn(|family| core.registry.family_id(family).is_some())) {
+        let before = profile.clone();
+        let learned = profile.learn(|family| pipeline.family_total(family));
+        if learned == Learned::Nothing {
             return;
         }
-        let (version, client) = (profile.settings.version, profile.settings.client);
-        match self.load_into(pipeline, Some(&profile)) {
-            Ok(_) => {
-                info!(profile = profile.profile.name, airflow = %version, ?client, "the profile has learned");
+        let (airflow, from) = (profile.settings.version.releases(), profile.evidence.unwrap_or_default());
+        let (name, client) = (profile.profile.name, profile.settings.client.name());
+        if learned == Learned::Confirmed {
+            info!(profile = name, airflow, from, client, "the profile's guess of the release was right");
+        } else {
+            match self.load_into(pipeline, Some(&profile)) {
+                Ok(_) => {
+                    // What came before may have been taken in another unit.
+                    if Timestamp::now().since(self.opened) < AMENDS {
+                        let changed = profile.changed_families(&before);
+                        pipeline.discard_families(&changed.iter().map(String::as_str).collect::<Vec<_>>());
+                    }
+                    info!(profile = name, airflow, from, client, "the profile has learned what sends");
+                }
+                // The file may just be changing. What was learned holds for its next reload.
+                Err(error) => warn!(why = format!("{error:#}"), "the rules in force stay"),
             }
-            // The file may just be changing. What was learned holds for its next reload.
-            Err(error) => warn!(why = format!("{error:#}"), "the rules in force stay"),
         }
         state.profile = Some(profile);
     }
@@ -164,10 +219,15 @@ impl MappingFile {
     #[must_use]
     pub fn has_changed(&self) -> bool {
         let mut state = self.state.lock();
+        let now = fingerprints(self.path.as_deref(), state.profile.as_ref());
         // A file that is not there now may come back.
-        let Some(now) = self.fingerprint() else { return false };
-        let rests = state.looked.replace(now) == Some(now);
-        rests && state.tried != Some(now)
+        let is_gone =
+            |(then, now): (&Option<Fingerprint>, &Option<Fingerprint>)| then.is_some() && now.is_none();
+        if state.tried.iter().zip(&now).any(is_gone) {
+            return false;
+        }
+        let rests = std::mem::replace(&mut state.looked, now) == now;
+        rests && state.tried != now
     }
 
     /// Reloads that succeeded, and those that did not.
@@ -175,6 +235,11 @@ impl MappingFile {
     pub fn counts(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
+}
+
+fn fingerprints(path: Option<&Path>, profile: Option<&Selected>) -> Fingerprints {
+    let ids = profile.and_then(|profile| profile.dag_id_file.as_deref());
+    [path, ids].map(|path| path.and_then(|path| Fingerprint::of(path).ok()))
 }
 
 /// Loads the file and logs what it warns of.
@@ -238,5 +303,28 @@ mod tests {
         assert!(!file.has_changed() && !file.has_changed());
         fs::remove_file(&link).unwrap();
         assert!(!file.has_changed() && !file.has_changed());
+    }
+
+    #[test]
+    fn ids_of_dags_are_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ids");
+        fs::write(&path, "a.b\n").unwrap();
+        let airflow = profile::Profile::named("airflow").unwrap();
+        let mut selected = Selected::new(airflow, profile::Settings::default());
+        selected.dag_id_file = Some(path.clone());
+        selected.read_dag_ids().unwrap();
+        let (file, mapper) = MappingFile::open(None, Some(selected), LoadOptions::default()).unwrap();
+        let pipeline = pipeline();
+        pipeline.reload(Arc::new(mapper)).unwrap();
+        let before = pipeline.look(|core| core.mapper.rule_count());
+        fs::write(&path, "a.b\nc.d\n").unwrap();
+        assert!(!file.has_changed() && file.has_changed());
+        file.reload(&pipeline).unwrap();
+        assert!(pipeline.look(|core| core.mapper.rule_count()) > before);
+        fs::write(&path, "c..d\n").unwrap();
+        let error = format!("{:#}", file.reload(&pipeline).unwrap_err());
+        assert!(error.contains("--profile.dag-id-file") && error.contains("line 1"), "{error}");
+        assert!(pipeline.look(|core| core.mapper.rule_count()) > before);
     }
 }

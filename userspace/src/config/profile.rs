@@ -1,14 +1,11 @@
 //! Flags of the profile -> the profile and its settings.
 
-use std::fs;
+use std::path::PathBuf;
 
 use super::{ConfigError, flag};
 use crate::cli::ProfileFlags;
-use crate::profile::settings::{DAG_IDS_MAX, PREFIXES_MAX};
+use crate::profile::settings::PREFIXES_MAX;
 use crate::profile::{ALL, DagId, Prefix, Profile, Selected, Settings, Version};
-
-/// Bytes of the file with ids.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// `None` without `--profile`.
 ///
@@ -19,7 +16,17 @@ pub fn load(flags: &ProfileFlags) -> Result<Option<Selected>, ConfigError> {
     let settings = settings(flags)?;
     let Some(name) = flags.profile.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
     let profile = flag("profile", name, |name| Profile::named(name).ok_or_else(unknown))?;
-    Ok(Some(Selected { profile, settings }))
+    let mut selected = Selected::new(profile, settings);
+    for text in &flags.dag_id {
+        selected.dag_ids.push(flag("profile.dag-id", text, str::parse::<DagId>)?);
+    }
+    selected.dag_id_file = flags.dag_id_file.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (name, value) = match &flags.dag_id_file {
+        Some(path) if !path.is_empty() => ("profile.dag-id-file", path.as_str()),
+        _ => ("profile.dag-id", ""),
+    };
+    flag(name, value, |_| selected.read_dag_ids())?;
+    Ok(Some(selected))
 }
 
 fn unknown() -> String {
@@ -48,36 +55,8 @@ fn settings(flags: &ProfileFlags) -> Result<Settings, ConfigError> {
         version: version.unwrap_or(defaults.version),
         version_seen: version.is_none(),
         client: flag("profile.client", &flags.client, str::parse)?,
-        dag_ids: dag_ids(flags)?,
+        dag_ids: Vec::new(),
     })
-}
-
-fn dag_ids(flags: &ProfileFlags) -> Result<Vec<DagId>, ConfigError> {
-    let mut ids = Vec::new();
-    for text in &flags.dag_id {
-        ids.push(flag("profile.dag-id", text, str::parse::<DagId>)?);
-    }
-    if let Some(path) = flags.dag_id_file.as_ref().filter(|path| !path.is_empty()) {
-        let text = flag("profile.dag-id-file", path, |path| {
-            let bytes = fs::metadata(path)?.len();
-            if bytes > FILE_BYTES_MAX {
-                return Err(std::io::Error::other(format!("{bytes} bytes; at most {FILE_BYTES_MAX}")));
-            }
-            fs::read_to_string(path)
-        })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        for line in lines {
-            ids.push(flag("profile.dag-id-file", line, str::parse::<DagId>)?);
-        }
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.len() > DAG_IDS_MAX {
-        return flag("profile.dag-id", "", |_| {
-            Err(format!("at most {DAG_IDS_MAX} of them; only ids with dots are needed"))
-        });
-    }
-    Ok(ids)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::{
         tap::Batch,
     },
     pipeline::Pipeline,
+    reload::MappingFile,
     self_metrics, startup, tools, version,
     web::Pages,
 };
@@ -105,6 +106,9 @@ impl Pages for Daemon {
         };
         let mut rows = self.sockets.rows();
         rows.push(row("http", true, self.web_addresses.clone()));
+        if let Some(profile) = self.mapping.as_ref().and_then(MappingFile::profile_summary) {
+            rows.push(row("profile", true, profile));
+        }
         if let Some(relay) = &self.relay {
             let packets = match self.relay_packet_bytes_max {
                 Some(bytes) => format!("packets of {bytes} bytes at most"),

@@ -216,6 +216,7 @@ impl Daemon {
         let malformed_records = self.pipeline.malformed_records();
         let (reloads_succeeded, reloads_failed) =
             self.mapping.as_ref().map(MappingFile::counts).unwrap_or_default();
+        let profile = self.mapping.as_ref().and_then(MappingFile::profile_reading);
         let tables = self.pipeline.tables();
         self.pipeline.look(|core| {
             let kernel = tables.zip(core.promotion.as_ref()).map(|(tables, promotion)| KernelReading {
@@ -238,6 +239,7 @@ impl Daemon {
                     cached_names: (core.results.entries_max() > 0).then(|| core.results.len() as u64),
                     reloads_succeeded,
                     reloads_failed,
+                    profile,
                 },
                 kernel,
                 sockets,

@@ -296,6 +296,18 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Sum of the counters of a family, or number of its gauges, as far as it takes to tell few from many.
+    #[must_use]
+    pub fn family_total(&self, name: &str) -> f64 {
+        self.core.lock().registry.family_total(name, 64, Timestamp::now())
+    }
+
+    /// Removes all series of these families. What the kernel has counted for them until now is lost, too.
+    pub fn discard_families(&self, names: &[&str]) {
+        let now = Timestamp::now();
+        self.core.lock().registry.discard_families(names, now);
+    }
+
     /// Writes the exposition, own families included, into `sink`. The caller drains first.
     pub fn write_exposition(&self, own: Vec<OwnFamily>, format: Format, sink: &mut dyn Sink) {
         let now = Timestamp::now();

@@ -4,6 +4,7 @@
 //! what. Which rules come of it depends on the prefix, on Airflow's version and on its client.
 
 mod blocks;
+pub mod dag_ids;
 mod render;
 mod selected;
 pub mod settings;
@@ -11,7 +12,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use selected::{Selected, load};
+pub use selected::{Learned, Selected, VersionFrom, load};
 pub use settings::{Client, DagId, Prefix, Settings, Version};
 
 use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! Mapping file and profile -> one mapper, the file on top.
 
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::{Client, Profile, Settings, Version};
+use super::dag_ids::{self, DagIdsError};
+use super::{Client, DagId, Profile, Settings, Version};
 use crate::mapper::{LoadError, LoadOptions, Loaded, Mapper};
 
 /// A profile as it was asked for, and what was learned since.
@@ -10,9 +12,93 @@ use crate::mapper::{LoadError, LoadOptions, Loaded, Mapper};
 pub struct Selected {
     pub profile: &'static Profile,
     pub settings: Settings,
+    /// Ids of DAGs that were given by themselves, and a file with more of them.
+    pub dag_ids: Vec<DagId>,
+    pub dag_id_file: Option<PathBuf>,
+    /// The family that told the version.
+    pub evidence: Option<&'static str>,
 }
 
+/// Where the version comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionFrom {
+    /// It was set.
+    Flag,
+    /// From what came.
+    Seen(&'static str),
+    /// Nothing came yet that only one release sends.
+    Guess,
+}
+
+impl VersionFrom {
+    /// For a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Seen(_) => "seen",
+            Self::Guess => "guess",
+        }
+    }
+}
+
+/// What a look at what has come tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    Nothing,
+    /// The version that was guessed is right.
+    Confirmed,
+    /// The rules are others now.
+    Changed,
+}
+
+/// Events, or gauges, of a family from which on it tells something: one may be a stray.
+const EVIDENCE_MIN: f64 = 2.0;
+
 impl Selected {
+    /// A profile whose ids of DAGs are those of its settings.
+    #[must_use]
+    pub fn new(profile: &'static Profile, settings: Settings) -> Self {
+        let dag_ids = settings.dag_ids.clone();
+        Self { profile, settings, dag_ids, dag_id_file: None, evidence: None }
+    }
+
+    /// Where the version comes from.
+    #[must_use]
+    pub fn version_from(&self) -> VersionFrom {
+        match self.evidence {
+            _ if !self.settings.version_seen => VersionFrom::Flag,
+            Some(family) => VersionFrom::Seen(family),
+            None => VersionFrom::Guess,
+        }
+    }
+
+    /// Reads the file with ids of DAGs again.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or does not do; then the ids stay as they are.
+    pub fn read_dag_ids(&mut self) -> Result<(), DagIdsError> {
+        self.settings.dag_ids = dag_ids::all(&self.dag_ids, self.dag_id_file.as_deref())?;
+        Ok(())
+    }
+
+    /// Families that the profile fills in another way than before, by name.
+    #[must_use]
+    pub fn changed_families(&self, before: &Self) -> Vec<String> {
+        let rules = |selected: &Self| -> HashSet<String> {
+            let text = selected.profile.render(&selected.settings);
+            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            lines.join("\n").split("\n- match: ").skip(1).map(|rule| rule.trim().to_owned()).collect()
+        };
+        let (old, new) = (rules(before), rules(self));
+        let mut names = BTreeSet::new();
+        for rule in old.symmetric_difference(&new) {
+            names.extend(rule.lines().find_map(|line| line.strip_prefix("  name: ")).map(str::to_owned));
+        }
+        names.into_iter().collect()
+    }
+
     /// Whether version or client were left to what comes.
     #[must_use]
     pub fn learns(&self) -> bool {
@@ -20,21 +106,34 @@ impl Selected {
         open && self.profile.markers().next().is_some()
     }
 
-    /// Looks at what has come so far, where version or client were left to that. Returns whether the
-    /// profile is another one now. `has` says whether there is a family of a name.
-    pub fn learn(&mut self, has: impl Fn(&str) -> bool) -> bool {
-        let before = self.settings.clone();
-        let seen = |what: &str| self.profile.markers().any(|(marker, family)| marker == what && has(family));
+    /// Looks at what has come so far, where version or client were left to that. `total` is the sum of a
+    /// family's counters, or the number of its gauges.
+    pub fn learn(&mut self, mut total: impl FnMut(&str) -> f64) -> Learned {
+        let (before, was_known) = (self.settings.clone(), self.evidence.is_some());
+        let mut seen = |what: &str| {
+            let mut of_it = self.profile.markers().filter(|(marker, _)| *marker == what);
+            of_it.find(|(_, family)| total(family) >= EVIDENCE_MIN).map(|(_, family)| family)
+        };
+        let mut found = None;
         if self.settings.version_seen {
             // Whoever has sent something of a newer release was upgraded.
             let versions = [Version::V32, Version::V3, Version::V2];
-            let found = versions.into_iter().find(|version| seen(&version.to_string()));
-            self.settings.version = found.unwrap_or(self.settings.version);
+            found = versions.into_iter().find_map(|version| Some((version, seen(&version.to_string())?)));
         }
-        if self.settings.client == Client::Auto && seen("datadog") {
+        if self.settings.client == Client::Auto && seen("datadog").is_some() {
             self.settings.client = Client::Datadog;
         }
-        self.settings != before
+        if let Some((version, family)) = found {
+            self.settings.version = version;
+            self.evidence = Some(family);
+        }
+        if self.settings != before {
+            Learned::Changed
+        } else if self.evidence.is_some() && !was_known {
+            Learned::Confirmed
+        } else {
+            Learned::Nothing
+        }
     }
 }
 
@@ -69,7 +168,7 @@ mod tests {
 
     fn selected() -> Selected {
         let profile = Profile::named("airflow").expect("it is there");
-        Selected { profile, settings: Settings::default() }
+        Selected::new(profile, Settings::default())
     }
 
     fn over(text: &str) -> Result<Mapper, String> {
@@ -118,16 +217,34 @@ mod tests {
     #[test]
     fn the_version_is_learned_from_what_comes() {
         let mut selected = selected();
-        assert!(!selected.learn(|_| false));
-        assert!(selected.learn(|family| family == "airflow_task_exits_total"));
+        let only = |families: &'static [&str]| {
+            move |family: &str| if families.contains(&family) { 2.0 } else { 1.0 }
+        };
+        assert_eq!(selected.learn(only(&[])), Learned::Nothing);
+        assert_eq!(selected.version_from(), VersionFrom::Guess);
+        assert_eq!(selected.learn(only(&["airflow_task_exits_total"])), Learned::Changed);
         assert_eq!(selected.settings.version, Version::V2);
-        assert!(selected.learn(|family| family.contains("heartbeat") || family.contains("exits")));
+        assert_eq!(selected.version_from(), VersionFrom::Seen("airflow_task_exits_total"));
+        let both = only(&["airflow_task_exits_total", "airflow_dag_processor_heartbeats_total"]);
+        assert_eq!(selected.learn(both), Learned::Changed);
         assert_eq!(selected.settings.version, Version::V3);
-        assert!(selected.learn(|family| family == "datadog_client_metrics_total"));
+        assert_eq!(selected.learn(only(&["datadog_client_metrics_total"])), Learned::Changed);
         assert_eq!(selected.settings.client, Client::Datadog);
-        assert!(selected.learn(|_| true) && !selected.learn(|_| true));
+        assert_eq!(selected.learn(|_| 9.0), Learned::Changed);
+        assert_eq!(selected.learn(|_| 9.0), Learned::Nothing);
         selected.settings.version_seen = false;
         selected.settings.version = Version::V2;
-        assert!(!selected.learn(|_| true));
+        assert_eq!(selected.learn(|_| 9.0), Learned::Nothing);
+        assert_eq!(selected.version_from(), VersionFrom::Flag);
+    }
+
+    #[test]
+    fn what_was_guessed_can_be_right() {
+        let mut selected = selected();
+        assert_eq!(selected.learn(|_| 9.0), Learned::Changed, "the client is learned");
+        let settings = Settings { client: Client::Statsd, ..Settings::default() };
+        let mut selected = Selected::new(selected.profile, settings);
+        assert_eq!(selected.learn(|_| 9.0), Learned::Confirmed);
+        assert_eq!(selected.learn(|_| 9.0), Learned::Nothing);
     }
 }

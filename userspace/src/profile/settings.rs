@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Prefixes and ids beyond these are refused: each adds rules.
+/// Prefixes beyond these are refused: each adds rules.
 pub(crate) const PREFIXES_MAX: usize = 32;
-pub(crate) const DAG_IDS_MAX: usize = 10_000;
 
 /// Settings of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +113,16 @@ impl Version {
     pub fn major(self) -> u32 {
         if self == Self::V2 { 2 } else { 3 }
     }
+
+    /// The releases, for people.
+    #[must_use]
+    pub fn releases(self) -> &'static str {
+        match self {
+            Self::V2 => "1.10-2.x",
+            Self::V3 => "3.0-3.1",
+            Self::V32 => "3.2-3.4",
+        }
+    }
 }
 
 impl fmt::Display for Version {
@@ -153,6 +162,18 @@ pub enum Client {
     Auto,
     Statsd,
     Datadog,
+}
+
+impl Client {
+    /// As the flag has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Statsd => "statsd",
+            Self::Datadog => "datadog",
+        }
+    }
 }
 
 impl FromStr for Client {

@@ -44,12 +44,14 @@ fn the_markers_are_families_of_the_profile() {
             assert!(what == "datadog" || what.parse::<Version>().is_ok(), "{what}");
             let rendered = [Version::V2, Version::V3]
                 .map(|version| profile.render(&settings(&["airflow"], version, Client::Auto)));
-            let mut names = rendered.iter().flat_map(|text| text.lines()).filter_map(|line| {
-                line.strip_prefix("  name: ")?
-                    .split_once("${")
-                    .map_or(line.strip_prefix("  name: "), |(stem, _)| Some(stem))
-            });
-            assert!(names.any(|name| family.starts_with(name) && name != "airflow_"), "{family}");
+            let lines = rendered.iter().flat_map(|text| text.lines());
+            let mut names = lines.filter_map(|line| line.strip_prefix("  name: "));
+            let is_it = |name: &str| {
+                let (stem, rest) = name.split_once("${").unwrap_or((name, ""));
+                let end = rest.rsplit_once('}').map_or("", |(_, end)| end);
+                family.starts_with(stem) && family.ends_with(end) && name.len() > "airflow_${1}".len()
+            };
+            assert!(names.any(is_it), "{family}");
         }
     }
 }

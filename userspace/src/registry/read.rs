@@ -118,6 +118,31 @@ impl Registry {
         self.family_named(name).map(|index| self.id_of(index))
     }
 
+    /// The sum of a family's counters, or the number of its other series; looks at `series_max` of them.
+    pub fn family_total(&mut self, name: &str, series_max: usize, now: Timestamp) -> f64 {
+        let Some(family) = self.family_id(name) else { return 0.0 };
+        let mut total = 0.0;
+        self.visit_series(family, &mut SeriesMark::default(), series_max, now, |_, series| {
+            total += if let Reading::Counter { value, .. } = series.reading { value } else { 1.0 };
+        });
+        total
+    }
+
+    /// Removes all series of these families, which takes a walk over all that there are.
+    pub fn discard_families(&mut self, names: &[&str], now: Timestamp) {
+        let families: Vec<u32> = names.iter().filter_map(|name| self.family_named(name)).collect();
+        let is_theirs = |series: &Series| {
+            let vector = self.vectors.get(series.vector as usize);
+            !matches!(series.value, Value::Vacant)
+                && vector.is_some_and(|vector| families.contains(&vector.family))
+        };
+        let theirs = (0..).zip(&self.slots.all).filter(|(_, series)| is_theirs(series));
+        let theirs: Vec<_> = theirs.map(|(index, _)| self.slots.id(index)).collect();
+        for id in theirs {
+            self.discard(id, now);
+        }
+    }
+
     fn id_of(&self, index: u32) -> FamilyId {
         FamilyId { serial: self.families[index as usize].serial, index }
     }

@@ -1,5 +1,6 @@
 //! Version, revision -> what this binary is.
 
+use super::ProfileReading;
 use super::families::{Families, label};
 use crate::{registry::FamilyKind, version};
 
@@ -17,6 +18,25 @@ pub(super) fn build(out: &mut Families) {
          statsd_exporter was built, and the goos and goarch for the build.",
         vec![(build_labels(), 1.0)],
     );
+}
+
+/// The profile in force, if there is one.
+pub(super) fn profile(profile: Option<ProfileReading>, out: &mut Families) {
+    if let Some(ProfileReading { profile, airflow_version, version_from, client }) = profile {
+        let labels = [
+            ("airflow_version", airflow_version),
+            ("client", client),
+            ("profile", profile),
+            ("version_from", version_from),
+        ];
+        let labels = labels.map(|(key, value)| label(key, value)).join(",");
+        out.add(
+            FamilyKind::Gauge,
+            "rotameter_profile_info",
+            "A metric with a constant '1' value labeled by the profile and by what it takes for the sender.",
+            vec![(labels, 1.0)],
+        );
+    }
 }
 
 /// The labels that a program in Go has; of Go itself there is nothing to say.

@@ -31,7 +31,9 @@ use self::families::Families;
 pub use self::budgets::OFFENDERS_SHOWN;
 pub use self::datagrams::{consumed, socket_queue_losses};
 pub use self::key_figures::key_figures;
-pub use self::reading::{KernelReading, MappingReading, Reading, SocketReading, StreamReading, WebReading};
+pub use self::reading::{
+    KernelReading, MappingReading, ProfileReading, Reading, SocketReading, StreamReading, WebReading,
+};
 
 /// Names of families that appear with their first sample only, or with the doors open only.
 const SPARSE_NAMES: [&str; 31] = [
@@ -75,6 +77,7 @@ pub fn families(reading: &Reading<'_>) -> Vec<OwnFamily> {
     web::web(&reading.web, &mut out);
     process::process(reading, &mut out);
     build::build(&mut out);
+    build::profile(reading.mapping.profile, &mut out);
     out.0
 }
 
@@ -109,7 +112,11 @@ fn at_start() -> Vec<OwnFamily> {
         offenders: Vec::new(),
         cached_lines: 0,
         evicted_lines: 0,
-        mapping: MappingReading { cached_names: Some(0), ..MappingReading::default() },
+        mapping: MappingReading {
+            cached_names: Some(0),
+            profile: Some(ProfileReading::default()),
+            ..MappingReading::default()
+        },
         kernel: None,
         sockets: SocketReading::default(),
         relay: &[],

@@ -41,6 +41,19 @@ pub struct MappingReading {
     pub cached_names: Option<u64>,
     pub reloads_succeeded: u64,
     pub reloads_failed: u64,
+    /// `None` without `--profile`.
+    pub profile: Option<ProfileReading>,
+}
+
+/// The profile in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProfileReading {
+    pub profile: &'static str,
+    /// Releases whose rules are in force.
+    pub airflow_version: &'static str,
+    /// Where that comes from.
+    pub version_from: &'static str,
+    pub client: &'static str,
 }
 
 /// The kernel's side of a reading.
