@@ -57,11 +57,38 @@ pub fn split_value(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (tail.first() == Some(&b'|')).then_some((head, value, tail))
 }
 
-/// The first line of a payload, split as [`split_value`] does; and what follows its `\n`, if there is
-/// one. The same as [`lines`] and [`split_value`] one after the other, in one go over the bytes.
+/// The first line of a payload, split as [`split_value`] does, and what follows its `\n`, if there is one.
+/// That is what [`lines`] and [`split_value`] find one after the other, in one go over the bytes. `None` if
+/// it is not as nearly every line is: then [`any_line`] knows.
 #[inline]
 #[must_use]
-pub fn next_line(payload: &[u8]) -> NextLine<'_> {
+pub fn plain_line(payload: &[u8]) -> Option<NextLine<'_>> {
+    let marks = scan::block_marks(payload)?;
+    let colon = marks.trailing_zeros() as usize;
+    let behind = marks & marks.wrapping_sub(1);
+    let bar = behind.trailing_zeros() as usize;
+    // Whatever comes first, it ends the line or is one of the two.
+    if payload.get(colon) != Some(&b':') || payload.get(bar) != Some(&b'|') {
+        return None;
+    }
+    let is_last_mark = behind & behind.wrapping_sub(1) == 0 && payload.len() <= scan::BLOCK_BYTES;
+    let (line, rest) = if is_last_mark { (payload, None) } else { end_line(payload, bar) };
+    let (front, tail) = line.split_at_checked(bar)?;
+    let (head, value) = front.split_at_checked(colon)?;
+    Some(NextLine { line, split: Some((head, value.get(1..)?, tail)), rest })
+}
+
+/// What stands before the first `\n` from `from` on, and behind it.
+fn end_line(payload: &[u8], from: usize) -> (&[u8], Option<&[u8]>) {
+    match scan::first_from(payload, from, [b'\n']) {
+        Some(end) => (payload.get(..end).unwrap_or_default(), payload.get(end + 1..)),
+        None => (payload, None),
+    }
+}
+
+/// The same for every line, more slowly.
+#[must_use]
+pub fn any_line(payload: &[u8]) -> NextLine<'_> {
     let without_value = |end: Option<usize>| NextLine {
         line: end.and_then(|end| payload.get(..end)).unwrap_or(payload),
         split: None,
@@ -87,7 +114,7 @@ pub fn next_line(payload: &[u8]) -> NextLine<'_> {
     NextLine { line, split, rest }
 }
 
-/// What [`next_line`] found.
+/// What [`plain_line`] and [`any_line`] find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextLine<'a> {
     pub line: &'a [u8],
@@ -123,11 +150,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn one_go_finds_what_two_find(payload in "[a:|\n]{0,8}([a-c.]{0,20}[:|\n]{0,2}[0-9|]{0,9}){0,4}") {
+        fn one_go_finds_what_two_find(payload in "[a:|\n]{0,8}([a-c.]{0,40}[:|\n]{0,2}[0-9|]{0,9}){0,4}") {
             let mut rest = Some(payload.as_bytes());
             for line in lines(payload.as_bytes()) {
-                let next = next_line(rest.expect("as many lines"));
+                let payload = rest.expect("as many lines");
+                let next = any_line(payload);
                 proptest::prop_assert_eq!((next.line, next.split), (line, split_value(line)));
+                proptest::prop_assert_eq!(plain_line(payload).unwrap_or(next), next);
                 rest = next.rest;
             }
             proptest::prop_assert_eq!(rest, None);

@@ -41,6 +41,60 @@ fn marks<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
     })
 }
 
+/// Most lines are not longer.
+pub const BLOCK_BYTES: usize = 64;
+/// What is looked at in one step.
+const STEP_BYTES: usize = 16;
+
+/// Where a `:`, a `|` or a `\n` stands among the first [`BLOCK_BYTES`]: bit `n` is that of byte `n`. `None`
+/// of fewer than 16 bytes.
+///
+/// Without a branch that depends on the bytes: lengths of names follow no rule, so each loop over one
+/// ends where the processor did not expect it.
+#[inline]
+#[must_use]
+pub fn block_marks(bytes: &[u8]) -> Option<u64> {
+    let last = bytes.len().min(BLOCK_BYTES).checked_sub(STEP_BYTES)?;
+    let mut marks = 0;
+    for begin in [0, STEP_BYTES, 2 * STEP_BYTES, 3 * STEP_BYTES] {
+        // At the end some bytes are looked at twice, which makes no difference.
+        let from = begin.min(last);
+        marks |= step_marks(bytes.get(from..)?.first_chunk()?) << from;
+    }
+    Some(marks)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[expect(unsafe_code, reason = "16 bytes in one comparison: two thirds of the time of eight at a time")]
+fn step_marks(bytes: &[u8; STEP_BYTES]) -> u64 {
+    // SAFETY: the function needs SSE2, which each processor of this architecture has.
+    unsafe { step_marks_sse2(bytes) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "sse2")]
+fn step_marks_sse2(bytes: &[u8; STEP_BYTES]) -> u64 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8};
+
+    let whole = u128::from_le_bytes(*bytes).cast_signed();
+    #[expect(clippy::cast_possible_truncation, reason = "its halves")]
+    let bytes = _mm_set_epi64x((whole >> 64) as i64, whole as i64);
+    let ends = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\n'.cast_signed()));
+    let colons = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b':'.cast_signed()));
+    let bars = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'|'.cast_signed()));
+    let marks = _mm_or_si128(_mm_or_si128(colons, bars), ends);
+    u64::from(_mm_movemask_epi8(marks).cast_unsigned())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn step_marks(bytes: &[u8; STEP_BYTES]) -> u64 {
+    let marks = bytes.iter().enumerate();
+    marks.fold(0, |marks, (at, byte)| marks | u64::from(matches!(byte, b':' | b'|' | b'\n')) << at)
+}
+
 #[inline]
 fn first_marked(marks: u64) -> usize {
     marks.trailing_zeros() as usize / 8
@@ -51,6 +105,19 @@ mod tests {
     use super::*;
 
     proptest::proptest! {
+        #[test]
+        fn a_block_is_marked_as_one_would_mark_it(
+            bytes in proptest::collection::vec(b'8'..=b'<', 0..100),
+            noise in proptest::collection::vec(proptest::num::u8::ANY, 0..100),
+            marks in "[a:|\n]{0,100}",
+        ) {
+            for bytes in [bytes, noise, marks.into_bytes()] {
+                let block = bytes.iter().take(BLOCK_BYTES).enumerate();
+                let marks = block.fold(0, |marks, (at, byte)| marks | u64::from(b":|\n".contains(byte)) << at);
+                proptest::prop_assert_eq!(block_marks(&bytes), (bytes.len() >= 16).then_some(marks));
+            }
+        }
+
         #[test]
         fn the_first_is_found_as_one_would_look_for_it(
             bytes in proptest::collection::vec(b'8'..=b'<', 0..40),

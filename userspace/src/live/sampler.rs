@@ -9,6 +9,8 @@ use crate::datagram::{Datagram, Source, Transport};
 
 /// Lines that are kept of a window.
 const SAMPLES_MAX: usize = 1024;
+/// Once there is no more room, so many turns are let go by together.
+const MISSED_AT_ONCE: u64 = 64;
 /// Bytes of a line that are kept.
 const LINE_BYTES_MAX: usize = 512;
 
@@ -78,11 +80,12 @@ impl Sampler {
 
     #[cold]
     fn take(&mut self, line: &[u8], datagram: &Datagram<'_>) {
-        self.until = self.next_gap();
         if self.samples.taken.len() >= SAMPLES_MAX {
-            self.samples.missed += 1;
+            self.samples.missed += MISSED_AT_ONCE;
+            self.until = MISSED_AT_ONCE.saturating_mul(self.interval);
             return;
         }
+        self.until = self.next_gap();
         self.samples.bytes.extend_from_slice(line.get(..LINE_BYTES_MAX).unwrap_or(line));
         self.samples.taken.push(Taken { end: self.samples.bytes.len(), sender: Sender::of(datagram) });
     }
@@ -103,6 +106,10 @@ impl Sampler {
         samples.clear();
         std::mem::swap(&mut self.samples, samples);
         samples.interval = self.interval;
+        if samples.missed > 0 {
+            // Those that have not come are not missed.
+            samples.missed = samples.missed.saturating_sub(self.until / self.interval);
+        }
         let lines = (samples.taken.len() as u64 + samples.missed).saturating_mul(self.interval);
         self.interval = (lines / SAMPLES_MAX as u64).max(1);
         self.until = self.until.min(2 * self.interval);

@@ -3,11 +3,10 @@
 //! Parsing, tags and mapping are done once for each identity and remembered here, with the counts
 //! that promotion goes by. The cache is bounded; a full one gives up what was not used lately.
 
-use std::hash::{BuildHasher as _, Hasher as _};
-
-use hashbrown::HashTable;
-
 use super::doorkeeper::Doorkeeper;
+pub use super::line_key::LineKey;
+use super::line_key::{LineHasher, Shape};
+use super::line_table::LineTable;
 use crate::registry::SeriesId;
 use crate::sender::SenderId;
 
@@ -76,25 +75,14 @@ const TRUSTING_MIN: usize = 64;
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
 
-/// A line without its value, as the cache looks for it.
-#[derive(Clone, Copy, Debug)]
-pub struct LineKey<'a> {
-    hash: u64,
-    /// Whose labels its series has; [`SenderId::UNKNOWN`] as long as series say nothing about senders.
-    sender: SenderId,
-    /// The line up to its `:`.
-    head: &'a [u8],
-    /// The line from the `|` behind its value.
-    tail: &'a [u8],
-}
-
 /// One remembered line.
 #[derive(Debug)]
 pub struct Entry {
-    hash: u64,
-    sender: SenderId,
+    hash: u32,
+    shape: Shape,
+    tail_word: u64,
+    /// Head and tail.
     key: Box<[u8]>,
-    head_bytes: u32,
     pub recipe: Recipe,
     /// Lines since the last [`RecipeCache::take_window`].
     window_lines: u32,
@@ -112,13 +100,13 @@ impl Entry {
     /// The line up to its `:`.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        self.key.get(..self.head_bytes as usize).unwrap_or_default()
+        self.key.get(..self.shape.head_bytes()).unwrap_or_default()
     }
 
     /// The line from the `|` behind its value.
     #[must_use]
     pub fn tail(&self) -> &[u8] {
-        self.key.get(self.head_bytes as usize..).unwrap_or_default()
+        self.key.get(self.shape.head_bytes()..).unwrap_or_default()
     }
 
     /// The line with `value` in its place.
@@ -131,13 +119,13 @@ impl Entry {
 /// The cache.
 #[derive(Debug)]
 pub struct RecipeCache {
-    table: HashTable<EntryIndex>,
+    table: LineTable,
     entries: Vec<Entry>,
     /// Places with lines in the present window, each once.
     touched: Vec<EntryIndex>,
     hand: usize,
     entries_max: usize,
-    hasher: foldhash::fast::RandomState,
+    hasher: LineHasher,
     doorkeeper: Doorkeeper,
     /// Up to so many entries a line is remembered the first time that it comes.
     trusting_until: usize,
@@ -150,12 +138,12 @@ impl RecipeCache {
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
         Self {
-            table: HashTable::new(),
+            table: LineTable::default(),
             entries: Vec::new(),
             touched: Vec::new(),
             hand: 0,
             entries_max: entries_max.max(1),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: LineHasher::new(),
             doorkeeper: Doorkeeper::new(),
             trusting_until: (entries_max / TRUSTING_SHARE).max(TRUSTING_MIN),
             evicted: 0,
@@ -166,36 +154,26 @@ impl RecipeCache {
     #[inline]
     #[must_use]
     pub fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(head);
-        hasher.write(tail);
-        // No line is as long as 4 GiB.
-        hasher.write_u64(head.len() as u64 ^ (u64::from(sender.0) << 32));
-        LineKey { hash: hasher.finish(), sender, head, tail }
+        self.hasher.key(sender, head, tail)
     }
 
     /// The entry of a line, if it is known.
     #[inline]
     #[must_use]
     pub fn find(&self, key: &LineKey<'_>) -> Option<EntryIndex> {
-        let LineKey { hash, sender, head, tail } = *key;
-        self.table
-            .find(hash, |index| {
-                self.entries.get(*index as usize).is_some_and(|entry| {
-                    entry.hash == hash
-                        && entry.sender == sender
-                        && entry.head_bytes as usize == head.len()
-                        && entry.key.len() == head.len() + tail.len()
-                        && entry.head() == head
-                        && entry.tail() == tail
-                })
-            })
-            .copied()
+        self.table.find(
+            key.table_hash(),
+            #[inline(always)]
+            |index| {
+                let Some(entry) = self.entries.get(index as usize) else { return false };
+                entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(&entry.key)
+            },
+        )
     }
 
     /// Counts a line of this entry and returns its recipe.
     #[inline]
-    pub fn hit(&mut self, index: EntryIndex) -> Option<Recipe> {
+    pub fn hit(&mut self, index: EntryIndex) -> Option<&Recipe> {
         let entry = self.entries.get_mut(index as usize)?;
         if !entry.touched {
             entry.touched = true;
@@ -203,13 +181,13 @@ impl RecipeCache {
         }
         entry.window_lines = entry.window_lines.saturating_add(1);
         entry.used = true;
-        Some(entry.recipe)
+        Some(&entry.recipe)
     }
 
     /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`], or there are many already and it
     /// comes for the first time. One that is there gets the new recipe, and its place is returned.
     pub fn insert(&mut self, key: &LineKey<'_>, recipe: Recipe, promotable: bool) -> Option<EntryIndex> {
-        let LineKey { hash, sender, head, tail } = *key;
+        let LineKey { hash, shape, tail_word, head, tail } = *key;
         if head.len() + tail.len() > LINE_BYTES_MAX {
             return None;
         }
@@ -222,10 +200,10 @@ impl RecipeCache {
             return None;
         }
         let mut entry = Entry {
-            hash,
-            sender,
+            hash: key.table_hash(),
+            shape,
+            tail_word,
             key: [head, tail].concat().into_boxed_slice(),
-            head_bytes: u32::try_from(head.len()).unwrap_or(u32::MAX),
             recipe,
             window_lines: 0,
             touched: false,
@@ -245,9 +223,7 @@ impl RecipeCache {
             index
         };
         let index = EntryIndex::try_from(index).ok()?;
-        self.table.insert_unique(hash, index, |index| {
-            self.entries.get(*index as usize).map_or(0, |entry| entry.hash)
-        });
+        self.table.insert(key.table_hash(), index);
         None
     }
 
@@ -264,10 +240,7 @@ impl RecipeCache {
             if std::mem::take(&mut entry.used) {
                 continue;
             }
-            let hash = entry.hash;
-            if let Ok(occupied) = self.table.find_entry(hash, |other| *other as usize == index) {
-                occupied.remove();
-            }
+            self.table.remove(entry.hash, EntryIndex::try_from(index).unwrap_or(EntryIndex::MAX));
             self.evicted += 1;
             return Some(index);
         }
@@ -306,7 +279,7 @@ impl RecipeCache {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len() == 0
     }
 
     /// Ends the window: hands every entry that had lines in it, with their number, to `see`.

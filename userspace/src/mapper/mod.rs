@@ -18,6 +18,8 @@ mod file;
 mod glob;
 mod go_regex;
 mod layers;
+mod line_key;
+mod line_table;
 mod lint;
 mod load;
 mod machine;

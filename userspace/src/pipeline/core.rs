@@ -10,7 +10,7 @@ use crate::{
     datagram::{Datagram, Source},
     kernel::{object::Tables, promotion::Promotion},
     ledger::{EventError, Ledger, Mapping},
-    line::{EventKind, NextLine, Parser, Tally, next_line, number},
+    line::{EventKind, NextLine, Parser, Tally, any_line, number, plain_line},
     live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
@@ -67,39 +67,98 @@ impl Core {
         if let Some(relay) = &self.relay {
             relay.take(datagram.payload);
         }
-        let source = datagram.source;
         let sender = match &mut self.senders {
-            Some(senders) => senders.find(source, now),
+            Some(senders) => senders.find(datagram.source, now),
             None => SenderId::UNKNOWN,
         };
-        let arrival = Arrival { received: datagram.received, now, source, sender };
         let mut rest = Some(datagram.payload);
         while let Some(payload) = rest {
-            let next = next_line(payload);
-            self.sampler.see(next.line, datagram);
-            self.take_line(&next, &arrival);
-            rest = next.rest;
+            rest = match plain_line(payload) {
+                Some(next) => self.take_line(&next, datagram, sender, now),
+                None => self.take_odd_line(payload, datagram, sender, now),
+            };
         }
     }
 
-    #[inline]
-    pub(super) fn take_line(&mut self, next: &NextLine<'_>, arrival: &Arrival) {
-        let line = next.line;
+    /// Takes one line; returns what follows it.
+    #[inline(always)]
+    fn take_line<'a>(
+        &mut self,
+        next: &NextLine<'a>,
+        datagram: &Datagram<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Option<&'a [u8]> {
+        self.sampler.see(next.line, datagram);
+        let Datagram { received, source, .. } = *datagram;
+        let mut known = None;
         if let Some((head, value, tail)) = next.split {
-            let key = self.cache.key(arrival.sender, head, tail);
-            if let Some(index) = self.cache.find(&key)
-                && let Ok(raw) = number::parse(value)
-                && let Some(recipe) = self.cache.hit(index)
-            {
-                let relative = matches!(value.first(), Some(b'+' | b'-'));
-                // If it is stale, its series expired since; the slow path makes it anew.
-                if self.apply(&recipe, raw, relative, arrival).is_ok() {
-                    return self.count_warm(&recipe, 1);
-                }
+            let key = self.cache.key(sender, head, tail);
+            let front = next.line.get(..head.len() + 1 + value.len()).unwrap_or_default();
+            if self.take_warm(&key, front, value, datagram, now) {
+                return next.rest;
             }
-            return self.take_cold(line, Some(&key), arrival);
+            known = Some(key);
         }
-        self.take_cold(line, None, arrival);
+        self.take_cold(next.line, known.as_ref(), &Arrival { received, now, source, sender });
+        next.rest
+    }
+
+    /// Apart, so that the way of plain lines has nothing to keep for it.
+    #[inline(never)]
+    fn take_odd_line<'a>(
+        &mut self,
+        payload: &'a [u8],
+        datagram: &Datagram<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Option<&'a [u8]> {
+        self.take_line(&any_line(payload), datagram, sender, now)
+    }
+
+    /// Takes a line that is known, and returns whether it is. What is always the same of nearly all of
+    /// them stands here; the rest is left to [`Core::apply`]. `front` is the line up to the end of `value`.
+    #[inline(always)]
+    fn take_warm(
+        &mut self,
+        key: &LineKey<'_>,
+        front: &[u8],
+        value: &[u8],
+        datagram: &Datagram<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(index) = self.cache.find(key) else { return false };
+        let Ok(raw) = number::parse_last(front, value.len()) else { return false };
+        let Some(recipe) = self.cache.hit(index) else { return false };
+        let (series, received) = (recipe.series, datagram.received);
+        let amount = raw / recipe.divisor * recipe.scale;
+        let relative = matches!(value.first(), Some(b'+' | b'-'));
+        // If a series is gone, it expired since; the slow path makes it anew.
+        let (event, taken) = match recipe.action {
+            Action::Count if amount >= 0.0 => {
+                (MetricType::Counter, self.registry.add(series, amount, now).is_ok())
+            }
+            Action::Gauge if !relative => {
+                let outcome = self.registry.set(series, amount, received, now);
+                self.ledger.outdated_gauges += u64::from(outcome == Ok(SetOutcome::Older));
+                (MetricType::Gauge, outcome.is_ok())
+            }
+            Action::Observe if recipe.times == 1 => {
+                (MetricType::Observer, self.registry.observe(series, amount, 1, now).is_ok())
+            }
+            _ => {
+                let (recipe, source, sender) = (*recipe, datagram.source, key.sender());
+                let taken = self.apply(&recipe, raw, relative, &Arrival { received, now, source, sender });
+                if taken.is_ok() {
+                    self.count_warm(&recipe, 1);
+                }
+                return taken.is_ok();
+            }
+        };
+        if taken {
+            self.ledger.warm.count(event, recipe.mapped, recipe.tagged);
+        }
+        taken
     }
 
     /// A line that the parser did not see, counted as the parser would have.

@@ -155,6 +155,7 @@ impl Pipeline {
         for datagram in batch {
             core.take(datagram, now);
         }
+        core.ledger.settle();
     }
 
     /// Takes all that lies in the rings now. What is added meanwhile may stay for the next time, so
@@ -171,6 +172,7 @@ impl Pipeline {
             let mut core = self.core.lock();
             core.ledger.batches += 1;
             let taken = rings.read(RING_BATCH_RECORDS, |datagram| core.take(&datagram, now));
+            core.ledger.settle();
             MutexGuard::unlock_fair(core);
             records += taken;
             if taken < RING_BATCH_RECORDS {

@@ -4,6 +4,8 @@
 //! over Data Streams", the variant with targets, in the reading of `beorn7/perks`: what that
 //! library answers is what dashboards show, so its roundings are kept.
 
+use smallvec::SmallVec;
+
 use super::summary::Quantile;
 
 /// One kept sample, which stands for `width` observations up to and including its own.
@@ -28,6 +30,7 @@ pub(super) struct Ckms {
 impl Ckms {
     /// Merges `sorted` (ascending) and compresses. `spare` is working space.
     pub(super) fn merge(&mut self, sorted: &[f64], targets: &[Quantile], spare: &mut MergeSpace) {
+        let errors = Errors::new(targets);
         let merged = &mut spare.0;
         merged.clear();
         merged.reserve(self.entries.len() + sorted.len());
@@ -41,7 +44,7 @@ impl Ckms {
                 merged.push(entry);
             }
             let delta = match old.peek() {
-                Some(_) => (self.error_at(rank, targets).floor() - 1.0).max(0.0),
+                Some(_) => (errors.floor_at(rank, self.count()) - 1.0).max(0.0),
                 None => 0.0,
             };
             merged.push(Entry { value, width: 1, delta: saturating(delta) });
@@ -51,7 +54,7 @@ impl Ckms {
         merged.extend(old);
         self.entries.clear();
         self.settled = false;
-        self.compress_from(merged, targets);
+        self.compress_from(merged, &errors);
     }
 
     /// Does what a query does to the stream before it reads.
@@ -59,7 +62,7 @@ impl Ckms {
         if !self.settled {
             spare.0.clear();
             spare.0.append(&mut self.entries);
-            self.compress_from(&mut spare.0, targets);
+            self.compress_from(&mut spare.0, &Errors::new(targets));
         }
     }
 
@@ -71,7 +74,7 @@ impl Ckms {
     /// The sample at `quantile`; NaN if there is none.
     pub(super) fn query(&self, quantile: f64, targets: &[Quantile]) -> f64 {
         let wanted = (quantile * self.count()).ceil();
-        let wanted = wanted + (self.error_at(wanted, targets) / 2.0).ceil();
+        let wanted = wanted + (error_at(wanted, self.count(), targets) / 2.0).ceil();
         let mut entries = self.entries.iter();
         let Some(mut before) = entries.next() else { return f64::NAN };
         let mut rank = 0.0;
@@ -94,32 +97,16 @@ impl Ckms {
         self.merged as f64
     }
 
-    /// How many ranks a sample at `rank` may be off, so that every target is still met.
-    fn error_at(&self, rank: f64, targets: &[Quantile]) -> f64 {
-        let count = self.count();
-        let mut least = f64::MAX;
-        for target in targets {
-            let error = if target.quantile * count <= rank {
-                (2.0 * target.error * rank) / target.quantile
-            } else {
-                (2.0 * target.error * (count - rank)) / (1.0 - target.quantile)
-            };
-            if error < least {
-                least = error;
-            }
-        }
-        least
-    }
-
     /// Takes `entries` over, from the highest rank down, joining neighbours as far as allowed.
-    fn compress_from(&mut self, entries: &mut Vec<Entry>, targets: &[Quantile]) {
+    fn compress_from(&mut self, entries: &mut Vec<Entry>, errors: &Errors<'_>) {
         let before = entries.len();
         if let Some(mut last) = entries.pop() {
             // Kept samples gather in `self.entries`, highest first, and are turned round below.
-            let mut rank = self.count() - 1.0 - f64::from(last.width);
+            let count = self.count();
+            let mut rank = count - 1.0 - f64::from(last.width);
             while let Some(entry) = entries.pop() {
                 let joined = f64::from(entry.width) + f64::from(last.width) + widened(last.delta);
-                if joined <= self.error_at(rank, targets) {
+                if errors.allow(joined, rank, count) {
                     last.width = last.width.saturating_add(entry.width);
                 } else {
                     self.entries.push(last);
@@ -137,6 +124,91 @@ impl Ckms {
     }
 }
 
+/// How many ranks a sample at `rank` of `count` may be off, so that every target is still met.
+fn error_at(rank: f64, count: f64, targets: &[Quantile]) -> f64 {
+    let mut least = f64::MAX;
+    for target in targets {
+        let error = if target.quantile * count <= rank {
+            (2.0 * target.error * rank) / target.quantile
+        } else {
+            (2.0 * target.error * (count - rank)) / (1.0 - target.quantile)
+        };
+        if error < least {
+            least = error;
+        }
+    }
+    least
+}
+
+/// Answers questions about [`error_at`] without its divisions, which are most of what merging takes.
+///
+/// Each target's error falls and then rises with the rank, so it is the greater of two lines. Their
+/// products may differ from the quotients in the last digits; where that could change the answer, the
+/// quotients are asked.
+struct Errors<'a> {
+    targets: &'a [Quantile],
+    /// Of each target the slopes of both lines: by the rank, and by what is above it.
+    slopes: SmallVec<[(f64, f64); 8]>,
+}
+
+/// Far more than the rounding of a few operations makes, as a share.
+const DOUBT: f64 = 1e-9;
+/// Closer to 0 or 1 the lines are too steep for [`DOUBT`].
+const QUANTILE_MIN: f64 = 1e-6;
+
+impl<'a> Errors<'a> {
+    fn new(targets: &'a [Quantile]) -> Self {
+        let is_plain = |target: &Quantile| {
+            (QUANTILE_MIN..=1.0 - QUANTILE_MIN).contains(&target.quantile)
+                && (0.0..=1.0).contains(&target.error)
+        };
+        let mut slopes = SmallVec::new();
+        if targets.iter().all(is_plain) {
+            slopes.extend(targets.iter().map(|target| {
+                let twice = 2.0 * target.error;
+                (twice / target.quantile, twice / (1.0 - target.quantile))
+            }));
+        }
+        Self { targets, slopes }
+    }
+
+    /// About the error; NaN if nothing is known.
+    #[inline]
+    fn about(&self, rank: f64, count: f64) -> f64 {
+        let mut least = if self.slopes.is_empty() { f64::NAN } else { f64::MAX };
+        for &(by_rank, by_rest) in &self.slopes {
+            let (rising, falling) = (rank * by_rank, (count - rank) * by_rest);
+            let error = if rising > falling { rising } else { falling };
+            least = if error < least { error } else { least };
+        }
+        least
+    }
+
+    /// Whether a sample of this width may stand at `rank`.
+    #[inline]
+    fn allow(&self, width: f64, rank: f64, count: f64) -> bool {
+        let about = self.about(rank, count);
+        if about * (1.0 - DOUBT) > width {
+            return true;
+        }
+        // Not so if nothing is known.
+        let is_below = about * (1.0 + DOUBT) < width;
+        !is_below && width <= error_at(rank, count, self.targets)
+    }
+
+    /// The error, rounded down.
+    #[inline]
+    fn floor_at(&self, rank: f64, count: f64) -> f64 {
+        let about = self.about(rank, count);
+        let floor = f64::from(saturating(about));
+        let above = about - floor;
+        if above > about * DOUBT && above < 1.0 - about * DOUBT {
+            return floor;
+        }
+        error_at(rank, count, self.targets).floor()
+    }
+}
+
 /// Working space of [`Ckms`], shared by all series; holds nothing between calls.
 #[derive(Debug, Default)]
 pub(super) struct MergeSpace(Vec<Entry>);
@@ -148,4 +220,40 @@ fn saturating(delta: f64) -> u32 {
 
 fn widened(delta: u32) -> f64 {
     if delta == u32::MAX { f64::MAX } else { f64::from(delta) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Ranks that are whole numbers meet errors that are whole numbers often: there the last digit
+        /// decides.
+        #[test]
+        fn what_is_said_of_errors_is_what_their_quotients_say(
+            targets in proptest::collection::vec(
+                (prop_oneof![0.0..=1.0, prop::sample::select(vec![0.0, 0.1, 0.5, 0.9, 0.99, 1.0])],
+                 prop_oneof![0.0..=0.2, prop::sample::select(vec![0.0, 0.001, 0.01, 0.05])]),
+                0..5
+            ),
+            count in 1..20_000_u32,
+            widths in proptest::collection::vec(1..100_u32, 1..50),
+        ) {
+            let targets: Vec<_> =
+                targets.into_iter().map(|(quantile, error)| Quantile { quantile, error }).collect();
+            let errors = Errors::new(&targets);
+            let count = f64::from(count);
+            for width in widths.into_iter().map(f64::from).chain([f64::MAX]) {
+                let rank = (count * (width / 100.0).min(1.0)).floor();
+                let error = error_at(rank, count, &targets);
+                prop_assert_eq!(errors.allow(width, rank, count), width <= error);
+                prop_assert_eq!(errors.allow(error, rank, count), error <= error);
+                prop_assert_eq!(errors.allow(error.next_up(), rank, count), error.next_up() <= error);
+                let (floor, expected) = (errors.floor_at(rank, count), error.floor());
+                prop_assert_eq!(floor.to_bits(), expected.to_bits(), "{} {}", error, rank);
+            }
+        }
+    }
 }

@@ -412,17 +412,28 @@ impl Registry {
     /// # Errors
     ///
     /// [`Stale`] if the series expired or is no observer.
+    #[inline]
     pub fn observe(&mut self, id: SeriesId, value: f64, times: u64, now: Timestamp) -> Result<(), Stale> {
+        if let Some(Series { value: Value::Summary(summary), deadline, .. }) = self.slots.get_mut(id)
+            && summary.observe_in_place(value, times, now)
+        {
+            self.deadlines.touch(*deadline, now);
+            return Ok(());
+        }
+        self.observe_apart(id, value, times, now)
+    }
+
+    /// The same where there is more to do than to take a number down.
+    #[inline(never)]
+    fn observe_apart(&mut self, id: SeriesId, value: f64, times: u64, now: Timestamp) -> Result<(), Stale> {
         let series = self.slots.get_mut(id).ok_or(Stale)?;
         let plan = self.vectors.get(series.vector as usize).ok_or(Stale)?.plan as usize;
         match &mut series.value {
             Value::Summary(summary) => {
                 let plan = self.summary_plans.get(plan).ok_or(Stale)?;
-                if !summary.observe_in_place(plan, value, times, now) {
-                    let before = summary.heap_bytes();
-                    summary.observe(plan, &mut self.space, value, times, now);
-                    self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
-                }
+                let before = summary.heap_bytes();
+                summary.observe(plan, &mut self.space, value, times, now);
+                self.owned_bytes = (self.owned_bytes + summary.heap_bytes()).saturating_sub(before);
             }
             Value::Histogram(histogram) => {
                 let plan = self.histogram_plans.get(plan).ok_or(Stale)?;

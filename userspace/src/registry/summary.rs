@@ -7,7 +7,6 @@
 //! stream has compressed yet is one log, of which each stream knows how many of the last
 //! observations are its own. A test compares the answers with independent streams.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ckms::{Ckms, MergeSpace};
@@ -105,7 +104,11 @@ pub(super) struct Summary {
     pub(super) created: Timestamp,
     head_expires: Timestamp,
     /// The last observations, oldest first; as many as the stream with the most pending needs.
-    log: VecDeque<f64>,
+    log: Vec<f64>,
+    /// How many of them no stream's `pending` counts yet.
+    unsettled: u32,
+    /// How many more can be appended before a stream has to compress, at least.
+    room: u32,
     /// In the order of their turns: the first answers queries. Never empty.
     streams: Vec<Stream>,
 }
@@ -117,7 +120,9 @@ impl Summary {
             count: 0,
             created: now,
             head_expires: Timestamp(now.0.saturating_add(plan.stream_nanos)),
-            log: VecDeque::new(),
+            log: Vec::new(),
+            unsettled: 0,
+            room: 0,
             streams: vec![Stream { copies: plan.age_buckets, pending: 0, ckms: None }],
         }
     }
@@ -130,45 +135,42 @@ impl Summary {
         times: u64,
         now: Timestamp,
     ) {
+        self.settle();
         self.rotate(plan, now);
         self.count = self.count.saturating_add(times);
         self.sum = add_repeatedly(self.sum, value, times);
-        // NaN has many bit patterns and signs; one of them keeps the sorting order single.
-        let value = if value.is_nan() { f64::NAN } else { value };
-        if !plan.quantiles.is_empty() {
-            for _ in 0..times.min(REPETITIONS_MAX) {
-                self.insert(plan, space, value);
-            }
+        if plan.quantiles.is_empty() {
+            return;
         }
+        for _ in 0..times.min(REPETITIONS_MAX) {
+            self.insert(plan, space, value);
+        }
+        let pending_most = self.streams.iter().map(|stream| stream.pending).max().unwrap_or(0);
+        self.room = PENDING_MAX - 1 - pending_most;
     }
 
     /// Observes `value` if that takes no turn, no compression and no memory, as nearly always; returns
     /// whether it did.
     #[inline]
-    pub(super) fn observe_in_place(
-        &mut self,
-        plan: &SummaryPlan,
-        value: f64,
-        times: u64,
-        now: Timestamp,
-    ) -> bool {
-        let in_place = times == 1
-            && now <= self.head_expires
-            && !plan.quantiles.is_empty()
-            && self.log.len() < self.log.capacity()
-            && self.streams.iter().all(|stream| stream.pending + 1 < PENDING_MAX);
+    pub(super) fn observe_in_place(&mut self, value: f64, times: u64, now: Timestamp) -> bool {
+        let in_place =
+            times == 1 && self.room > 0 && now <= self.head_expires && self.log.len() < self.log.capacity();
         if in_place {
             self.count = self.count.saturating_add(1);
             self.sum += value;
-            self.log.push_back(if value.is_nan() { f64::NAN } else { value });
-            let mut pending_most = 0;
-            for stream in &mut self.streams {
-                stream.pending += 1;
-                pending_most = pending_most.max(stream.pending);
-            }
-            self.forget_all_but(pending_most);
+            self.log.push(value);
+            self.unsettled += 1;
+            self.room -= 1;
         }
         in_place
+    }
+
+    /// Lets the streams know of what was observed in place.
+    fn settle(&mut self) {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        for stream in &mut self.streams {
+            stream.pending += unsettled;
+        }
     }
 
     /// Appends the value at each of the plan's quantiles to `out`; NaN if the window is empty.
@@ -179,6 +181,7 @@ impl Summary {
         now: Timestamp,
         out: &mut Vec<f64>,
     ) {
+        self.settle();
         self.rotate(plan, now);
         self.compress_head(plan, space);
         let Some(head) = self.streams.first_mut() else { return };
@@ -206,7 +209,7 @@ impl Summary {
     }
 
     fn insert(&mut self, plan: &SummaryPlan, space: &mut SummarySpace, value: f64) {
-        self.log.push_back(value);
+        self.log.push(value);
         let mut pending_most = 0;
         for stream in &mut self.streams {
             stream.pending += 1;
@@ -280,8 +283,10 @@ impl Summary {
 }
 
 /// Puts the last `count` observations of `log` into `space.sorted`, ascending.
-fn sort_last(log: &VecDeque<f64>, count: u32, space: &mut SummarySpace) {
-    let last = log.range(log.len().saturating_sub(count as usize)..);
+fn sort_last(log: &[f64], count: u32, space: &mut SummarySpace) {
+    let last = log.get(log.len().saturating_sub(count as usize)..).unwrap_or_default();
+    // NaN has many bit patterns and signs; one of them keeps the sorting order single.
+    let last = last.iter().map(|value| if value.is_nan() { f64::NAN } else { *value });
     let keys = &mut space.keys;
     keys.clear();
     keys.extend(last.map(|value| order_key(value.to_bits().cast_signed())));

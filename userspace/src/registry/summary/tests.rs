@@ -1,5 +1,7 @@
 //! The shared streams against independent ones, for random times, values and scrapes.
 
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,231 @@
+//! Line without its value -> its hash, and whether it is the same as another.
+//!
+//! Both are done for every line, on texts of 20 to 60 bytes of ever other lengths. A loop over them, as
+//! libraries have it for any length, costs most where it ends, because the processor did not expect it
+//! there; so here a text of 16 to 64 bytes is always four times 16 bytes, which overlap as they must.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use crate::sender::SenderId;
+
+/// A line without its value, as the cache looks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct LineKey<'a> {
+    pub(super) hash: u64,
+    pub(super) shape: Shape,
+    /// A short tail as a number, or the hash of a longer one.
+    pub(super) tail_word: u64,
+    /// The line up to its `:`.
+    pub(super) head: &'a [u8],
+    /// The line from the `|` behind its value.
+    pub(super) tail: &'a [u8],
+}
+
+/// The lengths of both, as far as 16 bits hold them, and the sender: what two lines are told apart by first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape(u64);
+
+impl Shape {
+    #[inline]
+    fn new(head: &[u8], tail: &[u8], sender: SenderId) -> Self {
+        Self(head.len() as u64 & 0xffff | (tail.len() as u64 & 0xffff) << 16 | u64::from(sender.0) << 32)
+    }
+
+    pub(super) fn head_bytes(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+}
+
+/// The product of both, folded: each bit of it hangs on all bits of both.
+#[inline]
+fn fold(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    #[expect(clippy::cast_possible_truncation, reason = "its halves")]
+    let (low, high) = (product as u64, (product >> 64) as u64);
+    low ^ high
+}
+
+/// What makes hashes unforeseeable: names come from the network.
+#[derive(Clone, Debug)]
+pub(super) struct LineHasher {
+    seeds: [u64; 8],
+    last: u64,
+}
+
+/// Bytes of a piece, and of four pieces.
+const PIECE: usize = 16;
+const PIECES: usize = 4 * PIECE;
+
+impl LineHasher {
+    pub(super) fn new() -> Self {
+        let random = RandomState::new();
+        Self { seeds: std::array::from_fn(|at| random.hash_one(at)), last: random.hash_one(u64::MAX) }
+    }
+
+    #[inline]
+    pub(super) fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
+        let tail_word = short_text(tail).unwrap_or_else(|| self.any_text(tail));
+        let shape = Shape::new(head, tail, sender);
+        let texts = self.text(head) ^ tail_word;
+        LineKey { hash: fold(texts ^ self.last, shape.0 ^ self.seeds[0]), shape, tail_word, head, tail }
+    }
+
+    #[inline]
+    fn text(&self, text: &[u8]) -> u64 {
+        let [a, b, c, d, e, f, g, h] = self.seeds;
+        match text.len().checked_sub(PIECE) {
+            Some(last) if text.len() <= PIECES => {
+                let part = |place: usize, one, other| {
+                    let (low, high) = piece(text, (place * PIECE).min(last));
+                    fold(low ^ one, high ^ other)
+                };
+                part(0, a, b) ^ part(1, c, d) ^ part(2, e, f) ^ part(3, g, h)
+            }
+            _ => self.any_text(text),
+        }
+    }
+
+    #[inline(never)]
+    fn any_text(&self, text: &[u8]) -> u64 {
+        let (pieces, rest) = text.as_chunks::<PIECE>();
+        let mut sum = 0;
+        for part in pieces {
+            let (low, high) = piece(part, 0);
+            sum = fold(sum ^ low ^ self.seeds[1], high ^ self.seeds[2]);
+        }
+        let (first, last) = first_and_last(rest);
+        fold(sum ^ first ^ self.seeds[3], last ^ self.seeds[4])
+    }
+}
+
+impl LineKey<'_> {
+    #[must_use]
+    pub fn sender(&self) -> SenderId {
+        SenderId((self.shape.0 >> 32) as u32)
+    }
+
+    /// The part of the hash that tables go by.
+    #[inline]
+    pub(super) fn table_hash(&self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+
+    /// Whether `known`, a head and a tail one behind the other, are those of this line. The caller has
+    /// compared shapes and the words of the tails.
+    #[inline]
+    pub(super) fn is_of(&self, known: &[u8]) -> bool {
+        let Some((head, tail)) = known.split_at_checked(self.head.len()) else { return false };
+        is_same(self.head, head) && (short_text(self.tail).is_some() || tail == self.tail)
+    }
+}
+
+/// Whether two texts of one length are the same.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match one.len().checked_sub(PIECE) {
+        Some(last) if one.len() <= PIECES && one.len() == other.len() => {
+            let mut difference = 0;
+            for place in 0..4 {
+                let from = (place * PIECE).min(last);
+                let ((low, high), (other_low, other_high)) = (piece(one, from), piece(other, from));
+                difference |= (low ^ other_low) | (high ^ other_high);
+            }
+            difference == 0
+        }
+        _ => one == other,
+    }
+}
+
+/// Both halves of the 16 bytes at `from`.
+#[inline]
+fn piece(text: &[u8], from: usize) -> (u64, u64) {
+    match text.get(from..).and_then(<[u8]>::first_chunk::<PIECE>) {
+        #[expect(clippy::cast_possible_truncation, reason = "its halves")]
+        Some(bytes) => {
+            let whole = u128::from_le_bytes(*bytes);
+            (whole as u64, (whole >> 64) as u64)
+        }
+        None => (0, 0),
+    }
+}
+
+/// A text of 2 to 8 bytes, as `|c` or `|ms`, as a number that no other one of its length has; `None` of any
+/// other.
+#[inline]
+fn short_text(text: &[u8]) -> Option<u64> {
+    match *text {
+        [first, second] | [first, second, _] => {
+            let last = text.last().copied().unwrap_or(0);
+            Some(u64::from(first) | u64::from(second) << 8 | u64::from(last) << 16)
+        }
+        _ if text.len() <= 8 => {
+            let (first, last) = (text.first_chunk()?, text.last_chunk()?);
+            Some(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32)
+        }
+        _ => None,
+    }
+}
+
+/// The same of one below 16 bytes.
+fn first_and_last(text: &[u8]) -> (u64, u64) {
+    match (text.first_chunk(), text.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_byte_and_each_length_counts() {
+        let hasher = LineHasher::new();
+        for length in 0..200 {
+            let text: Vec<u8> = (0..length).map(|n: u8| n.wrapping_mul(37)).collect();
+            for split in 0..=text.len() {
+                let (head, tail) = text.split_at(split);
+                let key = hasher.key(SenderId::UNKNOWN, head, tail);
+                let is_same = |other: &LineKey<'_>| {
+                    key.shape == other.shape && key.tail_word == other.tail_word && other.is_of(&text)
+                };
+                assert!(is_same(&key));
+                for at in 0..text.len() {
+                    let mut other = text.clone();
+                    other[at] ^= 1;
+                    let (head, tail) = other.split_at(split);
+                    let other_key = hasher.key(SenderId::UNKNOWN, head, tail);
+                    assert!(!is_same(&other_key), "byte {at} of {length}, split at {split}");
+                    assert_ne!(other_key.hash, key.hash);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_differ_little_are_spread_over_all_of_a_table() {
+        let hasher = LineHasher::new();
+        let mut hashes = HashSet::new();
+        let mut places = vec![0_u32; 1024];
+        for n in 0..100_000 {
+            let head = format!("airflow.ti.finish.dag_{}.task_{n}.success", n % 500);
+            for tail in [&b"|c"[..], b"|ms", b"|c|#dag_id:x"] {
+                let key = hasher.key(SenderId::UNKNOWN, head.as_bytes(), tail);
+                hashes.insert(key.hash);
+                places[key.table_hash() as usize % 1024] += 1;
+            }
+        }
+        assert_eq!(hashes.len(), 300_000);
+        assert!(places.iter().all(|count| (180..420).contains(count)), "{places:?}");
+    }
+
+    #[test]
+    fn another_sender_or_another_cut_is_another_line() {
+        let hasher = LineHasher::new();
+        let hash = |sender, head, tail| hasher.key(SenderId(sender), head, tail).hash;
+        assert_ne!(hash(1, b"a", b"|c"), hash(2, b"a", b"|c"));
+        assert_ne!(hash(1, b"a|", b"c"), hash(1, b"a", b"|c"));
+    }
+}
