@@ -41,7 +41,7 @@ use crate::{
 const DOOR_CPU: usize = 0;
 const READER_CPU: usize = 1;
 /// The daemon's defaults.
-const SIZES: Sizes = Sizes { slots: 8192, buckets: 8192, ring_bytes: 1 << 20 };
+const SIZES: Sizes = Sizes { slots: 16_384, buckets: 16_384, ring_bytes: 1 << 20 };
 /// A burst keeps the set-up of a test run small beside its frames.
 const FLOOD_BURST: u32 = 65_536;
 /// Small enough for a ring of the default size several times over.
