@@ -30,7 +30,8 @@ enum Step {
         value: u64,
     },
     Drain,
-    /// Drain, demotion by rate, a grace period (in which programs may still count), release and
+    DrainBusy,
+    /// Drain of those that are looked at, demotion by rate, a grace period (in which programs may still count), release and
     /// promotion, as at the end of a window.
     Tick {
         wanted: Vec<u32>,
@@ -71,7 +72,7 @@ impl World {
         let options = PromotionOptions {
             promote_lines_per_second: 0.0,
             demote_lines_per_second: 2.0,
-            demote_after_ticks: 1,
+            demote_after_looks: 1,
             promotions_per_tick: 3,
         };
         let buckets = table(BUCKETS as usize * size_of::<Bucket>());
@@ -123,7 +124,8 @@ impl World {
     }
 
     fn tick(&mut self, wanted: &[u32], late: &[u64]) {
-        self.drain();
+        let Self { promotion, slots, recorded, .. } = self;
+        promotion.drain_round(slots, |Growth { entry, lines, sum, .. }| book(recorded, entry, lines, sum));
         let before: Vec<(u32, u32)> = self.promotion.promoted().iter().map(|p| (p.slot, p.entry)).collect();
         let candidates: Vec<Candidate> = wanted
             .iter()
@@ -161,6 +163,12 @@ impl World {
             }
             Step::CountLate { value } => self.count_late(*value),
             Step::Drain => self.drain(),
+            Step::DrainBusy => {
+                let Self { promotion, slots, recorded, .. } = self;
+                promotion.drain_busy(slots, |Growth { entry, lines, sum, .. }| {
+                    book(recorded, entry, lines, sum);
+                });
+            }
             Step::Tick { wanted, late } => self.tick(wanted, late),
             Step::DemoteAll { late } => self.demote_all(late),
         }
@@ -179,6 +187,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..ENTRIES, value()).prop_map(|(entry, value)| Step::Count { entry, value }),
         1 => value().prop_map(|value| Step::CountLate { value }),
         2 => Just(Step::Drain),
+        1 => Just(Step::DrainBusy),
         4 => (wanted.prop_shuffle(), late()).prop_map(|(wanted, late)| Step::Tick { wanted, late }),
         1 => late().prop_map(|late| Step::DemoteAll { late }),
     ]
@@ -199,4 +208,50 @@ proptest! {
         world.demote_all(&[7]);
         prop_assert_eq!(world.recorded, world.added);
     }
+}
+
+/// Many slots, of which few are busy: what one round looks at.
+#[test]
+fn each_round_looks_at_the_busy_ones_and_at_a_share_of_the_others() {
+    const MANY: u32 = 20_000;
+    const BUSY: u32 = 5;
+    let options = PromotionOptions { promotions_per_tick: MANY as usize, ..PromotionOptions::default() };
+    let mut promotion = Promotion::new(MANY, options);
+    let buckets = table(16_384 * size_of::<Bucket>());
+    let identities = IdentityTable::new(buckets, table(MANY as usize * size_of::<IdentityEntry>()), 16_384);
+    let mut slots = vec![<(Slot, LastValue)>::default(); MANY as usize];
+    let candidates: Vec<Candidate> = (0..MANY)
+        .map(|entry| Candidate {
+            entry,
+            identity: identity_of(format!("name.{entry}:0|c").as_bytes(), 1).expect("it has one"),
+            lines_per_second: if entry < BUSY { 50.0 } else { 0.1 },
+            gauge: None,
+        })
+        .collect();
+    promotion.promote(&slots, &identities, &candidates, |_, _| {});
+    let promoted: Vec<(u32, u32)> = promotion.promoted().iter().map(|p| (p.slot, p.entry)).collect();
+    assert!(promoted.len() > MANY as usize * 9 / 10, "few find their bucket full");
+    let mut round = |lines_of_busy: u64, slots: &[(Slot, LastValue)]| {
+        let mut slots = slots.to_vec();
+        for (slot, _) in promoted.iter().filter(|(_, entry)| *entry < BUSY) {
+            slots[*slot as usize].0.lines += lines_of_busy;
+        }
+        let mut told = Vec::new();
+        promotion.drain_round(&slots, |growth| told.push(growth.entry));
+        assert_eq!(promotion.demote(&identities, &[], 1.0), 0);
+        told
+    };
+    // At first all are taken for busy; the first look tells the two kinds apart.
+    assert_eq!(round(50, &slots).len(), BUSY as usize);
+    for (slot, _) in &promoted {
+        slots[*slot as usize].0.lines += 1;
+    }
+    let mut all = std::collections::BTreeSet::new();
+    for n in 2..18 {
+        let told = round(50 * n, &slots);
+        assert!((0..BUSY).all(|entry| told.contains(&entry)), "busy ones are read in each round");
+        assert!(told.len() <= promoted.len() / 16 + BUSY as usize, "{} were read", told.len());
+        all.extend(told);
+    }
+    assert!(all.len() + 16 >= promoted.len(), "{} of {} had their turn", all.len(), promoted.len());
 }

@@ -84,7 +84,7 @@ impl World {
         let options = PromotionOptions {
             promote_lines_per_second: 0.0,
             demote_lines_per_second: 1.0,
-            demote_after_ticks: 1,
+            demote_after_looks: 1,
             promotions_per_tick: 2,
         };
         let mut registry = Registry::new(RegistryConfig::default());

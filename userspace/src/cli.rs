@@ -101,14 +101,14 @@ pub struct Cli {
     #[arg(long = "ebpf.ring-bytes", value_name = "BYTES", default_value = "1Mi")]
     pub ebpf_ring_bytes: String,
 
-    /// Cells to count in, 16 bytes per CPU each. One identity takes one, so this bounds how many
+    /// Cells to count in, 48 bytes per CPU each. One identity takes one, so this bounds how many
     /// are promoted at a time.
-    #[arg(long = "ebpf.slots", value_name = "COUNT", default_value = "8192")]
+    #[arg(long = "ebpf.slots", value_name = "COUNT", default_value = "16384")]
     pub ebpf_slots: String,
 
     /// Places in the kernel's table of identities, 8 bytes each. With fewer than twice the slots,
     /// identities begin to find no place and stay with userspace.
-    #[arg(long = "ebpf.identities", value_name = "COUNT", default_value = "32768")]
+    #[arg(long = "ebpf.identities", value_name = "COUNT", default_value = "65536")]
     pub ebpf_identities: String,
 
     /// Interface to attach XDP to; * and ? match, and interfaces that come later are taken too.
@@ -126,8 +126,10 @@ pub struct Cli {
     #[arg(long = "promotion.interval", value_name = "DURATION", default_value = "1s")]
     pub promotion_interval: String,
 
-    /// Lines per second from which an identity is worth a slot.
-    #[arg(long = "promotion.min-rate", value_name = "LINES/S", default_value = "1")]
+    /// Lines per second from which an identity is worth a slot. `auto`: 0.01 for each possible
+    /// CPU, for a slot is read on each of them, and at least 0.02, three lines in a minute and a
+    /// half.
+    #[arg(long = "promotion.min-rate", value_name = "LINES/S", default_value = "auto")]
     pub promotion_min_rate: String,
 
     /// Series that may live at a time, at 200 bytes (counter, gauge) to several thousand (summary)

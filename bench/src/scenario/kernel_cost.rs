@@ -124,7 +124,7 @@ const REPEAT_RINGED: u32 = 10_000;
 /// What the kernel says; or a frame meets another end than it should.
 pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Findings> {
     // The daemon's defaults: a larger ring would not stay in the cache.
-    let sizes = Sizes { slots: 8192, buckets: 8192, ring_bytes: 1 << 20 };
+    let sizes = Sizes { slots: 16_384, buckets: 16_384, ring_bytes: 1 << 20 };
     let mut object = load(object, sizes)?;
     let cases = cases(&mut object)?;
     let empty = RawProgram::load(Action::Pass)?;

@@ -40,7 +40,7 @@ use crate::{
 const DOOR_CPU: usize = 0;
 const READER_CPU: usize = 1;
 /// The daemon's defaults.
-pub(super) const SIZES: Sizes = Sizes { slots: 8192, buckets: 8192, ring_bytes: 1 << 20 };
+pub(super) const SIZES: Sizes = Sizes { slots: 16_384, buckets: 16_384, ring_bytes: 1 << 20 };
 /// Different lines that the generator sends in turn.
 const TEMPLATES: usize = 64;
 const BISECTIONS: usize = 6;

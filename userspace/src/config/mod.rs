@@ -129,8 +129,8 @@ pub struct Xdp {
 pub struct Promotion {
     /// From 100 ms to an hour.
     pub interval: Duration,
-    /// Finite and not negative.
-    pub lines_per_second_min: f64,
+    /// Finite and not negative; `None`: what pays on this machine.
+    pub lines_per_second_min: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,10 +312,11 @@ fn promotion_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, &'static str> {
+fn rate(text: &str) -> Result<Option<f64>, &'static str> {
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
-        _ => Err("write lines per second, 0 or more"),
+        _ if text == "auto" => Ok(None),
+        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(Some(rate)),
+        _ => Err("write lines per second, 0 or more, or auto"),
     }
 }
 

@@ -28,7 +28,11 @@ use self::{
 };
 use crate::{
     config::{self, Config, EbpfMode, LogFormat, Mapping},
-    kernel::{drainer::Drainer, promotion::PromotionOptions},
+    kernel::{
+        drainer::Drainer,
+        object::possible_cpus,
+        promotion::{PromotionOptions, lines_per_second_that_pay},
+    },
     line::Dialects,
     listener::{Intake, activation::Inherited, set::Listeners},
     live::Live,
@@ -277,7 +281,9 @@ fn pipeline_options(
 ) -> PipelineOptions {
     // What a slot counts has no bytes that could be relayed, and no sender, so nothing may get one.
     let whole = relay.is_some() || senders.is_some();
-    let promote = if whole { f64::INFINITY } else { config.promotion.lines_per_second_min };
+    let chosen = config.promotion.lines_per_second_min;
+    let worth_it = || chosen.unwrap_or_else(|| lines_per_second_that_pay(possible_cpus()));
+    let promote = if whole { f64::INFINITY } else { worth_it() };
     PipelineOptions {
         dialects: dialects(config),
         registry: config.registry,

@@ -61,24 +61,12 @@ impl Pages for Daemon {
     }
 
     fn promoted_json(&self) -> String {
-        let rows: Vec<serde_json::Value> = self.pipeline.look(|core| {
-            let Some(promotion) = &core.promotion else { return Vec::new() };
-            let mut promoted = promotion.promoted().to_vec();
-            promoted.sort_by(|a, b| b.lines_per_second.total_cmp(&a.lines_per_second));
-            promoted
-                .iter()
-                .map(|promoted| {
-                    let line =
-                        core.cache.entry(promoted.entry).map(|entry| entry.line("")).unwrap_or_default();
-                    serde_json::json!({
-                        "identity": String::from_utf8_lossy(&line),
-                        "slot": promoted.slot,
-                        "rate": promoted.lines_per_second,
-                    })
-                })
-                .collect()
+        let mut promoted = self.promoted(|promoted, line| (promoted.lines_per_second, promoted.slot, line));
+        promoted.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let rows = promoted.into_iter().map(|(rate, slot, line)| {
+            serde_json::json!({ "identity": String::from_utf8_lossy(&line), "slot": slot, "rate": rate })
         });
-        serde_json::Value::Array(rows).to_string()
+        serde_json::Value::Array(rows.collect()).to_string()
     }
 
     fn cardinality_json(&self) -> String {
@@ -86,7 +74,8 @@ impl Pages for Daemon {
     }
 
     fn live_json(&self, history: bool) -> String {
-        let mut report = self.live.report(&self.promoted_rates(), history);
+        let mut report =
+            self.live.report(&self.promoted(|promoted, line| (line, promoted.lines_per_second)), history);
         report.version = version::VERSION.to_owned();
         report.time = unix_seconds();
         report.uptime_seconds = report.time - self.start_time_seconds;

@@ -23,10 +23,10 @@ use crate::{
     kernel::{
         doors::{Change, DoorError, Doors, Refusal},
         interfaces::Interface,
-        promotion::Promotion,
+        promotion::{Promoted, Promotion},
     },
     listener::{Intake, set::Sockets},
-    live::{Live, Observer, PromotedRates, Samples},
+    live::{Live, Observer, Samples},
     pipeline::Pipeline,
     relay::Relay,
     reload::MappingFile,
@@ -175,28 +175,28 @@ impl Daemon {
         let daemon = Arc::clone(self);
         let mut samples = Samples::default();
         Observer::start(move || {
-            daemon.pipeline.drain_slots();
+            daemon.pipeline.drain_busy_slots();
             daemon.pipeline.take_samples(&mut samples);
             let families = daemon.read(self_metrics::flow);
             daemon.live.observe(&samples, &families, unix_seconds(), Timestamp::now());
         })
     }
 
-    /// What the kernel counts at present. The lock is given back now and then.
-    pub(super) fn promoted_rates(&self) -> PromotedRates {
-        let mut rates = Vec::new();
+    /// What the kernel counts at present, with its line. The lock is given back now and then.
+    pub(super) fn promoted<T>(&self, take: impl Fn(&Promoted, Vec<u8>) -> T) -> Vec<T> {
+        let mut taken = Vec::new();
         loop {
             let more = self.pipeline.look(|core| {
                 let promoted = core.promotion.as_ref().map(Promotion::promoted).unwrap_or_default();
-                let rest = promoted.get(rates.len()..).unwrap_or_default();
+                let rest = promoted.get(taken.len()..).unwrap_or_default();
                 for promoted in rest.iter().take(PROMOTED_SLICE) {
                     let line = core.cache.entry(promoted.entry).map(|entry| entry.line(""));
-                    rates.push((line.unwrap_or_default(), promoted.lines_per_second));
+                    taken.push(take(promoted, line.unwrap_or_default()));
                 }
                 rest.len() > PROMOTED_SLICE
             });
             if !more {
-                return rates;
+                return taken;
             }
         }
     }

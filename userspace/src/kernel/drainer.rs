@@ -21,8 +21,9 @@ use crate::{clock::Timestamp, pipeline::Pipeline};
 
 /// How long a record may lie in a ring when no scrape asks for it.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a series may outlive its TTL.
+/// How long a series may outlive its TTL, if looking for such ones takes no more than a hundredth of it.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
+const EXPIRE_SHARE: u32 = 100;
 
 /// The thread; ends on [`Drainer::stop`] or drop.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ const RING: u64 = 1;
 fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) {
     let mut window_began = Timestamp::now();
     let mut expired = window_began;
+    let mut expire_interval = EXPIRE_INTERVAL;
     let mut events = Vec::with_capacity(16);
     let timeout = Timespec::try_from(DRAIN_INTERVAL).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
     let mut failed = false;
@@ -92,9 +94,11 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
         }
         pipeline.drain_rings();
         let now = Timestamp::now();
-        if now.since(expired) >= EXPIRE_INTERVAL {
+        if now.since(expired) >= expire_interval {
             expired = now;
             pipeline.expire();
+            // All slots are read for it, on each CPU.
+            expire_interval = EXPIRE_INTERVAL.max(EXPIRE_SHARE * Timestamp::now().since(now));
         }
         let window = now.since(window_began);
         if window >= promotion_interval {

@@ -18,4 +18,5 @@ pub mod slots;
 
 pub mod grace;
 pub mod identities;
+pub mod promoted;
 pub mod promotion;

@@ -1,17 +1,20 @@
 //! Lines per second of each identity -> which ones the kernel counts.
 //!
-//! A bounded top-K with hysteresis, and the bookkeeping that makes a slot exact: its base is read
-//! before the kernel can add to it, and after its identity was taken out and a grace period has
-//! passed it is read a last time. This file knows neither clock nor kernel; the caller drains, waits
-//! and records.
+//! While there are free slots, every identity gets one that comes often enough to pay for the reading of
+//! a slot; when there are none, busier ones displace the quietest. And the bookkeeping that makes a slot
+//! exact: its base is read before the kernel can add to it, and after its identity was taken out and a
+//! grace period has passed it is read a last time. This file knows neither clock nor kernel; the caller
+//! drains, waits and records.
 
 use std::collections::HashMap;
 
-use ingest_ebpf::layout::{LastValue, OPERATION_ADD, OPERATION_LAST, Slot};
+use ingest_ebpf::layout::{OPERATION_ADD, OPERATION_LAST};
 use smallvec::SmallVec;
 
+pub use super::promoted::{Growth, Promoted};
 use super::{
     identities::{HashedIdentity, IdentityTable, Refused},
+    promoted::QUIET_FOR_EVER,
     slots::SlotTable,
 };
 use crate::{mapper::cache::EntryIndex, registry::SeriesId};
@@ -21,9 +24,9 @@ use crate::{mapper::cache::EntryIndex, registry::SeriesId};
 pub struct PromotionOptions {
     /// An identity with at least this many lines per second may be promoted.
     pub promote_lines_per_second: f64,
-    /// A promoted one below this rate for `demote_after_ticks` ticks goes.
+    /// A promoted one below this rate at `demote_after_looks` looks in a row goes.
     pub demote_lines_per_second: f64,
-    pub demote_after_ticks: u32,
+    pub demote_after_looks: u32,
     /// Promotions in one tick at most, so that a tick stays short.
     pub promotions_per_tick: usize,
 }
@@ -31,13 +34,28 @@ pub struct PromotionOptions {
 impl Default for PromotionOptions {
     fn default() -> Self {
         Self {
-            promote_lines_per_second: 1.0,
-            demote_lines_per_second: 0.1,
-            demote_after_ticks: 10,
+            promote_lines_per_second: LINES_PER_SECOND_MIN,
+            demote_lines_per_second: LINES_PER_SECOND_MIN / 10.0,
+            demote_after_looks: 10,
             promotions_per_tick: 1024,
         }
     }
 }
+
+/// Lines per second from which a slot pays where there are so many CPUs.
+///
+/// A line that is counted in a slot saves some 90 ns. A slot of which lines come seldom is read a few times
+/// a minute, a nanosecond or two for each CPU, more where they do not fit into a cache; and promoting an
+/// identity takes about a microsecond, so it should come more than once or twice.
+#[must_use]
+pub fn lines_per_second_that_pay(cpus: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a number of CPUs")]
+    let rate = cpus as f64 / 100.0;
+    rate.max(LINES_PER_SECOND_MIN)
+}
+
+/// Three lines in a minute and a half.
+const LINES_PER_SECOND_MIN: f64 = 0.02;
 
 /// One identity that could be promoted.
 #[derive(Clone, Debug)]
@@ -47,34 +65,6 @@ pub struct Candidate {
     pub lines_per_second: f64,
     /// Of an absolute gauge, its series: the kernel keeps the last value. Otherwise it adds.
     pub gauge: Option<SeriesId>,
-}
-
-/// One promoted identity.
-#[derive(Clone, Copy, Debug)]
-pub struct Promoted {
-    pub slot: u32,
-    pub entry: EntryIndex,
-    /// Smoothed over a few ticks.
-    pub lines_per_second: f64,
-    hash: u64,
-    gauge: Option<SeriesId>,
-    /// The slot's total when it was last read.
-    last: Slot,
-    /// When the newest value that was read, or was there before, had been received.
-    last_received_ns: u64,
-    /// Lines since the last tick.
-    window_lines: u64,
-    quiet_ticks: u32,
-}
-
-/// What a slot gained since it was last read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Growth {
-    pub entry: EntryIndex,
-    pub lines: u64,
-    pub sum: u64,
-    /// Of a gauge, its newest value; `None` if all that came is older than what was told before.
-    pub last: Option<LastValue>,
 }
 
 /// The promoted identities and the free slots.
@@ -89,6 +79,15 @@ pub struct Promotion {
     gauges: HashMap<SeriesId, SmallVec<[u32; 2]>, foldhash::fast::RandomState>,
     /// Slot -> its index among the promoted ones, where it is promoted.
     places: Vec<u32>,
+    /// Slots that are looked at in each round, and those that have to go. Of the others each round has a
+    /// share, beginning behind the index `hand`.
+    busy: Vec<u32>,
+    settled: Vec<u32>,
+    hand: usize,
+    /// Slots that the present round looks at; empty between rounds.
+    round: Vec<u32>,
+    /// The sum of all windows.
+    seconds: f64,
     pub promotions: u64,
     pub demotions: u64,
     /// Identities that the table had no room for.
@@ -106,6 +105,11 @@ impl Promotion {
             free: (0..slots).rev().collect(),
             gauges: HashMap::default(),
             places: vec![0; slots as usize],
+            busy: Vec::new(),
+            settled: Vec::new(),
+            hand: 0,
+            round: Vec::new(),
+            seconds: 0.0,
             promotions: 0,
             demotions: 0,
             refused: 0,
@@ -137,39 +141,79 @@ impl Promotion {
     /// Reads every slot in use, and hands what grew to `record`.
     pub fn drain(&mut self, table: &impl SlotTable, mut record: impl FnMut(Growth)) {
         for promoted in self.promoted.iter_mut().chain(&mut self.leaving) {
-            let growth = promoted.read(table);
-            if growth.lines != 0 {
-                promoted.window_lines += growth.lines;
-                record(growth);
+            tell(promoted.read(table), &mut record);
+        }
+    }
+
+    /// Reads the slots of busy identities, and hands what grew to `record`.
+    pub fn drain_busy(&mut self, table: &impl SlotTable, mut record: impl FnMut(Growth)) {
+        for slot in &self.busy {
+            if let Some(promoted) = at_slot(&mut self.promoted, &self.places, *slot) {
+                tell(promoted.read(table), &mut record);
+            }
+        }
+    }
+
+    /// Reads the slots that the next [`Promotion::demote`] looks at, and hands what grew to `record`.
+    pub fn drain_round(&mut self, table: &impl SlotTable, mut record: impl FnMut(Growth)) {
+        self.choose_round();
+        for slot in &self.round {
+            if let Some(promoted) = at_slot(&mut self.promoted, &self.places, *slot) {
+                tell(promoted.read(table), &mut record);
+            }
+        }
+    }
+
+    /// Busy identities, and of the others so many that all have had their turn after [`ROUNDS`] rounds:
+    /// reading a slot costs something on each CPU, whether a line came or not.
+    fn choose_round(&mut self) {
+        if !self.round.is_empty() || self.promoted.is_empty() {
+            return;
+        }
+        self.round.extend(&self.busy);
+        self.round.append(&mut self.settled);
+        let share = (self.promoted.len() / ROUNDS).max(ROUND_SLOTS_MIN).min(self.promoted.len());
+        for _ in 0..share {
+            self.hand = (self.hand + 1) % self.promoted.len();
+            let promoted = &self.promoted[self.hand];
+            if !promoted.busy && promoted.quiet_looks != QUIET_FOR_EVER {
+                self.round.push(promoted.slot);
             }
         }
     }
 
     /// Ends a window of `seconds`: rates, and who has to go. Those are out of `identities` when this
     /// returns, but programs may still add to their slots until a grace period has passed; then call
-    /// [`Promotion::release`]. Call [`Promotion::drain`] first.
+    /// [`Promotion::release`]. Call [`Promotion::drain_round`] first.
     pub fn demote(&mut self, identities: &IdentityTable, candidates: &[Candidate], seconds: f64) -> usize {
-        let quiet_below = self.options.demote_lines_per_second;
-        for promoted in &mut self.promoted {
-            #[expect(clippy::cast_precision_loss, reason = "a rate")]
-            let rate = std::mem::take(&mut promoted.window_lines) as f64 / seconds;
-            promoted.lines_per_second += (rate - promoted.lines_per_second) * SMOOTHING;
-            let quiet = rate < quiet_below && promoted.lines_per_second < quiet_below * 10.0;
-            if promoted.quiet_ticks != QUIET_FOR_EVER {
-                promoted.quiet_ticks = if quiet { promoted.quiet_ticks + 1 } else { 0 };
+        self.seconds += seconds;
+        self.choose_round();
+        self.busy.clear();
+        let mut going = Vec::new();
+        for slot in std::mem::take(&mut self.round) {
+            let Some(at) = index_of(&self.promoted, &self.places, slot) else { continue };
+            let promoted = &mut self.promoted[at];
+            let quiet_looks = promoted.look(self.seconds, self.options.demote_lines_per_second);
+            if quiet_looks >= self.options.demote_after_looks {
+                going.push(at);
+            } else if promoted.busy {
+                self.busy.push(slot);
             }
         }
-        let demote_after = self.options.demote_after_ticks;
-        let mut going: Vec<usize> =
-            (0..self.promoted.len()).filter(|at| self.promoted[*at].quiet_ticks >= demote_after).collect();
+        // One that is settled may have been busy as well.
+        going.sort_unstable();
+        going.dedup();
         self.displace(candidates, &mut going);
         // From the back, so that `swap_remove` does not move what is still to go.
-        going.sort_unstable();
         for at in going.iter().rev() {
             let promoted = self.promoted.swap_remove(*at);
             self.note_place(*at);
             identities.remove(promoted.hash, promoted.slot);
             self.leaving.push(promoted);
+        }
+        if !going.is_empty() {
+            let Self { busy, promoted, places, .. } = self;
+            busy.retain(|slot| index_of(promoted, places, *slot).is_some());
         }
         going.len()
     }
@@ -182,24 +226,29 @@ impl Promotion {
         }
     }
 
-    /// When no slot is free, the quietest go for candidates that are at least twice as busy.
+    /// When no slot is free, the quietest go for candidates that are at least twice as busy. `going` is
+    /// sorted, before and after.
     fn displace(&self, candidates: &[Candidate], going: &mut Vec<usize>) {
         let wanted = candidates.len().min(self.options.promotions_per_tick);
         let missing = wanted.saturating_sub(self.free.len() + going.len());
-        if missing == 0 || self.promoted.is_empty() {
-            return;
+        let mut quietest: Vec<usize> = match missing {
+            0 => return,
+            _ => (0..self.promoted.len()).filter(|at| going.binary_search(at).is_err()).collect(),
+        };
+        let rate = |at: &usize| self.promoted[*at].lines_per_second;
+        if missing < quietest.len() {
+            quietest.select_nth_unstable_by(missing, |a, b| rate(a).total_cmp(&rate(b)));
+            quietest.truncate(missing);
         }
-        let mut quietest: Vec<usize> = (0..self.promoted.len()).filter(|at| !going.contains(at)).collect();
-        quietest.sort_by(|a, b| {
-            self.promoted[*a].lines_per_second.total_cmp(&self.promoted[*b].lines_per_second)
-        });
+        quietest.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
         let busiest = candidates.iter().skip(wanted - missing);
         for (at, candidate) in quietest.into_iter().zip(busiest) {
-            if candidate.lines_per_second < 2.0 * self.promoted[at].lines_per_second {
+            if candidate.lines_per_second < 2.0 * rate(&at) {
                 break;
             }
             going.push(at);
         }
+        going.sort_unstable();
     }
 
     /// After the grace period: reads the demoted slots a last time and frees them. `record` gets
@@ -212,9 +261,7 @@ impl Promotion {
     ) {
         for mut promoted in self.leaving.drain(..) {
             let growth = promoted.read_last(table);
-            if growth.lines != 0 {
-                record(growth);
-            }
+            tell(growth, &mut record);
             self.free.push(promoted.slot);
             self.demotions += 1;
             left(promoted.entry);
@@ -241,44 +288,44 @@ impl Promotion {
     ) -> bool {
         let Some(slots) = self.gauges.get(&series) else { return false };
         for slot in slots {
-            let place = self.places.get(*slot as usize).map_or(usize::MAX, |place| *place as usize);
-            let promoted = match self.promoted.get_mut(place).filter(|promoted| promoted.slot == *slot) {
+            let promoted = match at_slot(&mut self.promoted, &self.places, *slot) {
                 Some(promoted) => promoted,
                 None => match self.leaving.iter_mut().find(|leaving| leaving.slot == *slot) {
                     Some(leaving) => leaving,
                     None => continue,
                 },
             };
-            promoted.quiet_ticks = QUIET_FOR_EVER;
-            let growth = promoted.read(table);
-            if growth.lines != 0 {
-                promoted.window_lines += growth.lines;
-                record(growth);
+            if promoted.quiet_looks != QUIET_FOR_EVER {
+                promoted.quiet_looks = QUIET_FOR_EVER;
+                self.settled.push(*slot);
             }
+            tell(promoted.read(table), &mut record);
         }
         true
     }
 
-    /// Says that the gauge which a line feeds has expired and is another series now.
-    pub fn rename_gauge(&mut self, entry: EntryIndex, to: SeriesId) {
-        for promoted in self.promoted.iter_mut().chain(&mut self.leaving) {
-            let Some(from) = promoted.gauge.filter(|from| promoted.entry == entry && *from != to) else {
-                continue;
-            };
-            promoted.gauge = Some(to);
-            forget(&mut self.gauges, from, promoted.slot);
-            self.gauges.entry(to).or_default().push(promoted.slot);
+    /// Says that the gauge which a slot feeds has expired and is another series now.
+    pub fn rename_gauge(&mut self, slot: u32, to: SeriesId) {
+        let promoted = match at_slot(&mut self.promoted, &self.places, slot) {
+            Some(promoted) => Some(promoted),
+            None => self.leaving.iter_mut().find(|leaving| leaving.slot == slot),
+        };
+        if let Some(promoted) = promoted
+            && let Some(from) = promoted.gauge.replace(to).filter(|from| *from != to)
+        {
+            forget(&mut self.gauges, from, slot);
+            self.gauges.entry(to).or_default().push(slot);
         }
     }
 
     /// Promotes the busiest of `candidates` (sorted, busiest first) into free slots; `entered` gets
-    /// each entry and whether the table took it.
+    /// each entry and its slot, if the table took it.
     pub fn promote(
         &mut self,
         table: &impl SlotTable,
         identities: &IdentityTable,
         candidates: &[Candidate],
-        mut entered: impl FnMut(EntryIndex, Result<(), Refused>),
+        mut entered: impl FnMut(EntryIndex, Result<u32, Refused>),
     ) {
         for candidate in candidates.iter().take(self.options.promotions_per_tick) {
             let feeding = candidate.gauge.and_then(|series| self.gauges.get(&series));
@@ -291,7 +338,7 @@ impl Promotion {
             let last_received_ns = table.last(slot).received_ns;
             let operation = if candidate.gauge.is_some() { OPERATION_LAST } else { OPERATION_ADD };
             let result = identities.insert(&candidate.identity, slot, operation);
-            entered(candidate.entry, result);
+            entered(candidate.entry, result.map(|()| slot));
             if result.is_err() {
                 self.free.push(slot);
                 self.refused += 1;
@@ -310,8 +357,12 @@ impl Promotion {
                 last,
                 last_received_ns,
                 window_lines: 0,
-                quiet_ticks: 0,
+                looked_at_seconds: self.seconds,
+                quiet_looks: 0,
+                // The first look comes soon, for the rate is an estimate.
+                busy: true,
             });
+            self.busy.push(slot);
             self.note_place(self.promoted.len() - 1);
         }
     }
@@ -319,6 +370,9 @@ impl Promotion {
     /// Takes every identity out of the table, as for a reload or the end; then, as for
     /// [`Promotion::demote`], a grace period and [`Promotion::release`].
     pub fn demote_all(&mut self, identities: &IdentityTable) {
+        self.busy.clear();
+        self.settled.clear();
+        self.round.clear();
         for promoted in self.promoted.drain(..) {
             identities.remove(promoted.hash, promoted.slot);
             self.leaving.push(promoted);
@@ -326,12 +380,28 @@ impl Promotion {
     }
 }
 
-/// Weight of the newest window in a rate.
-const SMOOTHING: f64 = 0.3;
+/// Rounds after which every slot has been looked at.
+const ROUNDS: usize = 16;
+/// So many are looked at in each round in any case.
+const ROUND_SLOTS_MIN: usize = 1024;
 /// Slots that feed one gauge, at most: each is read before anything else changes it.
 const GAUGE_SLOTS_MAX: usize = 4;
-/// Of an identity that has to go, however busy it is.
-const QUIET_FOR_EVER: u32 = u32::MAX;
+
+fn tell(growth: Growth, record: &mut impl FnMut(Growth)) {
+    if growth.lines != 0 {
+        record(growth);
+    }
+}
+
+/// The index of the promoted one in a slot.
+fn index_of(promoted: &[Promoted], places: &[u32], slot: u32) -> Option<usize> {
+    let at = *places.get(slot as usize)? as usize;
+    promoted.get(at).filter(|promoted| promoted.slot == slot).map(|_| at)
+}
+
+fn at_slot<'a>(promoted: &'a mut [Promoted], places: &[u32], slot: u32) -> Option<&'a mut Promoted> {
+    index_of(promoted, places, slot).and_then(|at| promoted.get_mut(at))
+}
 
 fn forget<S: std::hash::BuildHasher>(
     gauges: &mut HashMap<SeriesId, SmallVec<[u32; 2]>, S>,
@@ -343,73 +413,5 @@ fn forget<S: std::hash::BuildHasher>(
         if slots.is_empty() {
             gauges.remove(&series);
         }
-    }
-}
-
-impl Promoted {
-    fn read(&mut self, table: &impl SlotTable) -> Growth {
-        let total = table.total(self.slot);
-        let mut growth = Growth {
-            entry: self.entry,
-            lines: total.lines.wrapping_sub(self.last.lines),
-            sum: total.sum.wrapping_sub(self.last.sum),
-            last: None,
-        };
-        if growth.lines != 0 && self.gauge.is_some() {
-            let value = table.last(self.slot);
-            // What the slot's last identity left there is not newer. Nor is anything, if a value could not
-            // be read: then its lines are for the next time.
-            if value.received_ns <= self.last_received_ns {
-                return Growth { lines: 0, sum: 0, ..growth };
-            }
-            self.last_received_ns = value.received_ns;
-            growth.last = Some(value);
-        }
-        self.last = total;
-        growth
-    }
-
-    /// The last reading. Lines whose values are older than what another CPU has said wait for a newer
-    /// value; now none will come, and they are told without one.
-    fn read_last(&mut self, table: &impl SlotTable) -> Growth {
-        let growth = self.read(table);
-        let total = table.total(self.slot);
-        let lines = total.lines.wrapping_sub(self.last.lines);
-        if growth.lines != 0 || lines == 0 {
-            return growth;
-        }
-        self.last = total;
-        Growth { lines, ..growth }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_reading_leaves_no_line_behind() {
-        let of = |lines, number, received_ns| {
-            vec![(Slot { lines, ..Slot::default() }, LastValue { number, received_ns })]
-        };
-        let mut promoted = Promoted {
-            slot: 0,
-            entry: 3,
-            lines_per_second: 0.0,
-            hash: 0,
-            gauge: Some(SeriesId::NONE),
-            last: Slot::default(),
-            last_received_ns: 50,
-            window_lines: 0,
-            quiet_ticks: 0,
-        };
-        let first = promoted.read(&of(2, 7, 100));
-        assert_eq!((first.lines, first.last.map(|value| value.number)), (2, Some(7)));
-        // Another CPU had received its value earlier, and wrote it later.
-        let late = of(3, 7, 100);
-        assert_eq!(promoted.read(&late).lines, 0, "it waits for a newer value");
-        let last = promoted.read_last(&late);
-        assert_eq!((last.lines, last.last), (1, None));
-        assert_eq!(promoted.read_last(&late).lines, 0);
     }
 }

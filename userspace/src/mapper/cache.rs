@@ -86,12 +86,16 @@ pub struct Entry {
     pub recipe: Recipe,
     /// Lines since the last [`RecipeCache::take_window`].
     window_lines: u32,
+    /// Lines before that, of which the older ones count less, and when they were added up: tenths of a
+    /// second on the cache's own clock.
+    recent_lines: f32,
+    recent_at: u32,
     /// Its place is among the touched ones.
     touched: bool,
     /// Used since the clock's hand last came by.
     used: bool,
-    /// The kernel counts it: it must not be given up, for its recipe is needed at every drain.
-    pub promoted: bool,
+    /// Where the kernel counts it: then it must not be given up, for its recipe is needed at every drain.
+    pub slot: Option<u32>,
     /// Whether the kernel's table could hold it; `false` after it was refused once.
     pub promotable: bool,
 }
@@ -116,6 +120,29 @@ impl Entry {
     }
 }
 
+/// For about so long a line counts in [`Traffic`]: longer than the half minute between two reports of what
+/// Airflow reports most seldom.
+const MEMORY_SECONDS: f64 = 120.0;
+
+/// How many lines of an entry came of late.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    /// Those of the last window, and those before, which count less the older they are.
+    pub lines: f64,
+    pub window_lines: u32,
+    window_seconds: f64,
+}
+
+impl Traffic {
+    /// The mean over the time that is remembered. Where there are several lines in a window they speak for
+    /// themselves: an identity may have come into being lately.
+    #[must_use]
+    pub fn lines_per_second(self) -> f64 {
+        let lately = if self.window_lines > 1 { f64::from(self.window_lines) } else { 0.0 };
+        (lately / self.window_seconds).max(self.lines / MEMORY_SECONDS)
+    }
+}
+
 /// The cache.
 #[derive(Debug)]
 pub struct RecipeCache {
@@ -131,6 +158,8 @@ pub struct RecipeCache {
     trusting_until: usize,
     /// Entries given up for want of room.
     pub evicted: u64,
+    /// The sum of all windows.
+    seconds: f64,
 }
 
 impl RecipeCache {
@@ -147,6 +176,7 @@ impl RecipeCache {
             doorkeeper: Doorkeeper::new(),
             trusting_until: (entries_max / TRUSTING_SHARE).max(TRUSTING_MIN),
             evicted: 0,
+            seconds: 0.0,
         }
     }
 
@@ -206,9 +236,11 @@ impl RecipeCache {
             key: [head, tail].concat().into_boxed_slice(),
             recipe,
             window_lines: 0,
+            recent_lines: 0.0,
+            recent_at: 0,
             touched: false,
             used: true,
-            promoted: false,
+            slot: None,
             promotable,
         };
         let index = if self.entries.len() < self.entries_max {
@@ -234,7 +266,7 @@ impl RecipeCache {
             let index = self.hand;
             self.hand = (self.hand + 1) % self.entries.len();
             let entry = self.entries.get_mut(index)?;
-            if entry.promoted {
+            if entry.slot.is_some() {
                 continue;
             }
             if std::mem::take(&mut entry.used) {
@@ -282,16 +314,28 @@ impl RecipeCache {
         self.len() == 0
     }
 
-    /// Ends the window: hands every entry that had lines in it, with their number, to `see`.
-    pub fn take_window(&mut self, mut see: impl FnMut(EntryIndex, &Entry, u32)) {
+    /// Ends a window of `seconds`: hands every entry that had lines in it, with its traffic, to `see`.
+    pub fn take_window(&mut self, seconds: f64, mut see: impl FnMut(EntryIndex, &Entry, Traffic)) {
+        self.seconds += seconds;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "ten a second: more than ten years"
+        )]
+        let now = (self.seconds * 10.0) as u32;
         for index in self.touched.drain(..) {
-            if let Some(entry) = self.entries.get_mut(index as usize) {
-                entry.touched = false;
-                let lines = std::mem::take(&mut entry.window_lines);
-                if lines > 0 {
-                    see(index, entry, lines);
-                }
+            let Some(entry) = self.entries.get_mut(index as usize) else { continue };
+            entry.touched = false;
+            let lines = std::mem::take(&mut entry.window_lines);
+            if lines == 0 {
+                continue;
             }
+            let passed = f64::from(now.wrapping_sub(entry.recent_at)) / 10.0;
+            let recent = f64::from(entry.recent_lines) * (-passed / MEMORY_SECONDS).exp() + f64::from(lines);
+            #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+            let recent_lines = recent as f32;
+            (entry.recent_lines, entry.recent_at) = (recent_lines, now);
+            see(index, entry, Traffic { lines: recent, window_lines: lines, window_seconds: seconds });
         }
     }
 }
@@ -352,7 +396,7 @@ mod tests {
         let mut cache = RecipeCache::new(8);
         insert(&mut cache, "promoted", 1);
         let index = cache.find(&cache.key(SenderId::UNKNOWN, b"promoted", b"|c")).unwrap();
-        cache.entry_mut(index).unwrap().promoted = true;
+        cache.entry_mut(index).unwrap().slot = Some(0);
         for n in 0..1000 {
             insert(&mut cache, &format!("cold{n}"), n);
             insert(&mut cache, "hot", 7);
@@ -402,8 +446,41 @@ mod tests {
             find(&mut cache, "a");
         }
         let mut seen = Vec::new();
-        cache.take_window(|_, entry, lines| seen.push((entry.line("1"), lines)));
+        cache.take_window(1.0, |_, entry, traffic| seen.push((entry.line("1"), traffic.window_lines)));
         assert_eq!(seen, [(b"a:1|c".to_vec(), 5)]);
-        cache.take_window(|_, _, _| panic!("nothing came since"));
+        cache.take_window(1.0, |_, _, _| panic!("nothing came since"));
+    }
+
+    /// The rates after each of so many lines, one in each `seconds`.
+    fn rates_of_one_line_in(seconds: u32, lines: usize) -> Vec<f64> {
+        let mut cache = RecipeCache::new(8);
+        insert(&mut cache, "a", 1);
+        let mut rates = Vec::new();
+        while rates.len() < lines {
+            find(&mut cache, "a");
+            cache.take_window(1.0, |_, _, traffic| rates.push(traffic.lines_per_second()));
+            (1..seconds).for_each(|_| cache.take_window(1.0, |_, _, _| panic!("nothing came")));
+        }
+        rates
+    }
+
+    #[test]
+    fn a_line_that_comes_seldom_has_a_rate_all_the_same() {
+        let every_half_minute = rates_of_one_line_in(30, 20);
+        assert!(every_half_minute[0] < 0.01, "one line says little");
+        assert!(every_half_minute[4] > 0.025);
+        assert!((0.033..0.04).contains(&every_half_minute[19]), "{every_half_minute:?}");
+        let every_five_minutes = rates_of_one_line_in(300, 20);
+        assert!(every_five_minutes[19] < 0.01, "{every_five_minutes:?}");
+    }
+
+    #[test]
+    fn several_lines_of_a_window_speak_for_themselves() {
+        let mut cache = RecipeCache::new(8);
+        insert(&mut cache, "a", 1);
+        assert!((0..100).all(|_| find(&mut cache, "a").is_some()));
+        let mut rate = 0.0;
+        cache.take_window(0.5, |_, _, traffic| rate = traffic.lines_per_second());
+        assert_eq!(rate, 200.0);
     }
 }

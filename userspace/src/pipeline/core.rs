@@ -14,7 +14,7 @@ use crate::{
     live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
-        cache::{Action, EntryIndex, LineKey, Recipe, RecipeCache},
+        cache::{Action, LineKey, Recipe, RecipeCache},
         results::ResultCache,
     },
     registry::{Change, Refusal, Registry, Sender, SeriesId, SetOutcome, Stale},
@@ -45,8 +45,8 @@ pub struct Core {
     /// `None` with the doors shut.
     pub promotion: Option<Promotion>,
     pub(super) tables: Option<Arc<Tables>>,
-    /// Lines whose series was made anew while promotion was reading slots.
-    pub(super) renamed: Vec<(EntryIndex, SeriesId)>,
+    /// Slots whose gauge was made anew while promotion was reading slots.
+    pub(super) renamed: Vec<(u32, SeriesId)>,
     pub(super) relay: Option<Arc<Relay>>,
     pub mapper: Arc<Mapper>,
     pub results: ResultCache,

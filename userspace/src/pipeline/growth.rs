@@ -28,13 +28,27 @@ impl Core {
         self.give_back(promotion);
     }
 
+    /// The same for the busy ones only: enough for whoever looks at rates.
+    pub(super) fn drain_busy_slots(&mut self, tables: &Tables, now: Timestamp) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        promotion.drain_busy(&tables.slots, |growth| self.grow(growth, now));
+        self.give_back(promotion);
+    }
+
+    /// The same for those that the end of a window looks at.
+    pub(super) fn drain_round(&mut self, tables: &Tables, now: Timestamp) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        promotion.drain_round(&tables.slots, |growth| self.grow(growth, now));
+        self.give_back(promotion);
+    }
+
     pub(super) fn release(&mut self, tables: &Tables, now: Timestamp) {
         let Some(mut promotion) = self.promotion.take() else { return };
         let mut left = Vec::new();
         promotion.release(&tables.slots, |growth| self.grow(growth, now), |entry| left.push(entry));
         for entry in left {
             if let Some(entry) = self.cache.entry_mut(entry) {
-                entry.promoted = false;
+                entry.slot = None;
             }
         }
         self.give_back(promotion);
@@ -49,7 +63,7 @@ impl Core {
         });
         promotion.promote(&tables.slots, &tables.identities, &candidates, |entry, result| {
             if let Some(entry) = cache.entry_mut(entry) {
-                entry.promoted = result.is_ok();
+                entry.slot = result.ok();
                 entry.promotable = result.is_ok();
             }
         });
@@ -173,30 +187,30 @@ impl Core {
 
     /// A line that the kernel has may feed another series now, because the first one is gone.
     pub(super) fn rename_gauge(&mut self, index: EntryIndex, recipe: &Recipe) {
-        let promoted = self.cache.entry(index).is_some_and(|entry| entry.promoted);
-        if !promoted || recipe.action != Action::Gauge {
+        let Some(slot) = self.cache.entry(index).and_then(|entry| entry.slot) else { return };
+        if recipe.action != Action::Gauge {
             return;
         }
         match &mut self.promotion {
-            Some(promotion) => promotion.rename_gauge(index, recipe.series),
+            Some(promotion) => promotion.rename_gauge(slot, recipe.series),
             // It is being read; `give_back` sees to it.
-            None => self.renamed.push((index, recipe.series)),
+            None => self.renamed.push((slot, recipe.series)),
         }
     }
 
     fn give_back(&mut self, mut promotion: Promotion) {
-        for (entry, series) in self.renamed.drain(..) {
-            promotion.rename_gauge(entry, series);
+        for (slot, series) in self.renamed.drain(..) {
+            promotion.rename_gauge(slot, series);
         }
         self.promotion = Some(promotion);
     }
 
     /// Ends the cache's window where nobody is promoted.
-    pub(super) fn end_window(&mut self) {
+    pub(super) fn end_window(&mut self, seconds: f64) {
         let copies = &mut self.copies;
-        self.cache.take_window(|_, entry, lines| {
+        self.cache.take_window(seconds, |_, entry, traffic| {
             if let Some(copy) = entry.recipe.copy {
-                copies.count(copy, u64::from(lines));
+                copies.count(copy, u64::from(traffic.window_lines));
             }
         });
     }
@@ -217,11 +231,11 @@ impl Core {
         let options = *promotion.options();
         let mut busy = Vec::new();
         let registry = &self.registry;
-        self.cache.take_window(|index, entry, lines| {
+        self.cache.take_window(seconds, |index, entry, traffic| {
             if let Some(copy) = entry.recipe.copy {
-                copies.count(copy, u64::from(lines));
+                copies.count(copy, u64::from(traffic.window_lines));
             }
-            let rate = f64::from(lines) / seconds;
+            let rate = traffic.lines_per_second();
             // A series that expired and found no room since is not worth a slot.
             let recipe = &entry.recipe;
             let has_series = match recipe.action {
@@ -231,12 +245,17 @@ impl Core {
                 Action::Superseded { counter } => counter && registry.is_live(recipe.series),
                 _ => registry.is_live(recipe.series),
             };
-            if entry.promotable && !entry.promoted && has_series && rate >= options.promote_lines_per_second {
+            let often = rate >= options.promote_lines_per_second
+                && (traffic.lines >= LINES_MIN || options.promote_lines_per_second == 0.0);
+            if entry.promotable && entry.slot.is_none() && has_series && often {
                 busy.push((index, rate));
             }
         });
+        if busy.len() > options.promotions_per_tick {
+            busy.select_nth_unstable_by(options.promotions_per_tick, |a, b| b.1.total_cmp(&a.1));
+            busy.truncate(options.promotions_per_tick);
+        }
         busy.sort_by(|a, b| b.1.total_cmp(&a.1));
-        busy.truncate(options.promotions_per_tick);
         let mut candidates = Vec::with_capacity(busy.len());
         for (index, lines_per_second) in busy {
             let Some(entry) = self.cache.entry_mut(index) else { continue };
@@ -253,13 +272,17 @@ impl Core {
     }
 }
 
+/// Lines of late without which nothing is promoted, the very first one, by which a line becomes known, not
+/// counted. What comes once or twice does not pay for its promotion.
+const LINES_MIN: f64 = 1.5;
+
 /// Whether the candidate's entry still is the line that it was made from. While the lock was released
 /// for a grace period a full cache may have given the entry to another line, whose series would then
 /// take what the kernel counts of this one.
 pub(super) fn is_still_of(cache: &RecipeCache, candidate: &Candidate, seed: u64) -> bool {
     cache.entry(candidate.entry).is_some_and(|entry| {
         let is_same_series = candidate.gauge.is_none_or(|series| entry.recipe.series == series);
-        let is_wanted = entry.promotable && !entry.promoted && is_same_series;
+        let is_wanted = entry.promotable && entry.slot.is_none() && is_same_series;
         is_wanted && identity_of(&entry.line("0"), seed) == Some(candidate.identity)
     })
 }

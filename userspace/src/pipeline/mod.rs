@@ -188,6 +188,13 @@ impl Pipeline {
         self.core.lock().drain_slots(tables, now);
     }
 
+    /// The same for those of which lines come often: enough for whoever looks at rates.
+    pub fn drain_busy_slots(&self) {
+        let Some(tables) = &self.tables else { return };
+        let now = Timestamp::now();
+        self.core.lock().drain_busy_slots(tables, now);
+    }
+
     /// Lets series expire whose TTL is over; the lock is given back now and then. Costs next to
     /// nothing when none is. The caller drains the rings first.
     pub fn expire(&self) {
@@ -214,15 +221,15 @@ impl Pipeline {
     pub fn tick(&self, window: Duration) -> io::Result<()> {
         let _demoting = self.demoting.lock();
         let now = Timestamp::now();
+        let seconds = window.as_secs_f64().max(1e-3);
         let mut core = self.core.lock();
         let Some(tables) = &self.tables else {
             // Nobody is promoted, but the next window begins.
-            core.end_window();
+            core.end_window(seconds);
             core.settle_copies();
             return Ok(());
         };
-        core.drain_slots(tables, now);
-        let seconds = window.as_secs_f64().max(1e-3);
+        core.drain_round(tables, now);
         let candidates = core.candidates(tables.seed, seconds);
         core.settle_copies();
         let whole = self.whole.load(Ordering::Relaxed);
