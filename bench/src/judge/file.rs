@@ -110,6 +110,7 @@ struct RuleText {
     counter_type: Option<String>,
     gauge_combine: Option<String>,
     same_event: Option<SameEvent>,
+    drop_repeats_within: Option<Value>,
     zero_siblings: Option<Siblings>,
     drop_tags: Option<Vec<String>>,
     keep_tags: Option<Vec<String>>,
@@ -213,6 +214,10 @@ impl RuleText {
             Some("min") => Combine::Min,
             Some(other) => anyhow::bail!("gauge_combine \"{other}\": there are last, sum, max and min"),
         };
+        anyhow::ensure!(
+            self.drop_repeats_within.is_none(),
+            "drop_repeats_within: which lines it drops is a matter of their times, and the bench cannot tell"
+        );
         let siblings = match self.zero_siblings {
             None => Vec::new(),
             Some(Siblings::One(one)) => vec![one],

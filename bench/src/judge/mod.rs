@@ -52,7 +52,8 @@ pub enum Combine {
     Min,
 }
 
-/// One of several lines that a client sends for one event: only those of the lowest rank that came count.
+/// One of several lines that a client sends for one event: only those of the lowest rank that came count. So it
+/// is if all clients send alike, and begin within a minute, as a fleet of the model does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Copy {
     pub event: Arc<str>,
@@ -200,6 +201,7 @@ mod tests {
         for text in [
             "mappings: [{match: a, name: b, new_key: 1}]",
             "defaults: {glob_disable_ordering: true}",
+            "mappings: [{match: a, name: b, drop_repeats_within: 1s}]",
             "mappings: [{match: a, match_type: fuzzy, name: b}]",
             "mappings: [{match: '(', match_type: regex, name: b}]",
             "mappings: 7",

@@ -30,6 +30,7 @@ pub mod agreement;
 pub mod capacity;
 pub mod churn;
 pub mod cold;
+pub mod gauges;
 pub mod loopback;
 pub mod overload;
 pub mod passed;
@@ -156,6 +157,13 @@ pub const ALL: &[Scenario] = &[
         root: true,
         versus: false,
         run: churn::measure,
+    },
+    Scenario {
+        name: "gauges",
+        about: "a whole fleet at its own pace: what counting its gauges in the kernel saves",
+        root: true,
+        versus: false,
+        run: gauges::measure,
     },
     Scenario {
         name: "scaling",
