@@ -196,6 +196,12 @@ fn the_chart_renders_what_it_promises() {
     assert!(names.contains(&"airflow-statsd") && names.contains(&"metrics-text"), "{names:?}");
     assert!(names.contains(&"metrics-rotameter-dashboard-rotameter"), "{names:?}");
 
+    let base = "prometheusRule.runbookBaseUrl=https://git.example.com/r/";
+    let rules =
+        one(&chart(&["--set", "prometheusRule.enabled=true", "--set", base]), "PrometheusRule").to_string();
+    assert!(rules.contains(r#""https://git.example.com/r/docs/runbooks/rotameter.md#rotameterdown""#));
+    assert!(!rules.contains(r#":"docs/runbooks"#));
+
     let objects = chart(&["--set", "ebpf.seccompProfile=Unconfined"]);
     let security = &ours(one(&objects, "DaemonSet"))[0]["securityContext"];
     assert_eq!(security["seccompProfile"]["type"], "Unconfined");
