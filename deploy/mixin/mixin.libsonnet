@@ -11,12 +11,26 @@ local rules = [
   file(importstr '../prometheus/airflow.rules.yml'),
   file(importstr '../prometheus/rotameter.rules.yml'),
 ];
+local linked(base, rule) =
+  if std.objectHas(rule, 'annotations') && std.objectHas(rule.annotations, 'runbook_url')
+  then rule { annotations+: { runbook_url: base + super.runbook_url } }
+  else rule;
 
 {
+  _config+:: {
+    // Where your people read the repository, with a / at the end; without it, links are paths in it.
+    runbookBaseUrl: '',
+  },
   grafanaDashboards+:: {
     'airflow.json': import 'airflow.libsonnet',
     'rotameter.json': import 'rotameter.libsonnet',
   },
-  prometheusAlerts+:: groups(rules, function(rule) std.objectHas(rule, 'alert')),
+  prometheusAlerts+:: {
+    local alerts = groups(rules, function(rule) std.objectHas(rule, 'alert')),
+    groups: [
+      group { rules: [linked($._config.runbookBaseUrl, rule) for rule in group.rules] }
+      for group in alerts.groups
+    ],
+  },
   prometheusRules+:: groups(rules, function(rule) std.objectHas(rule, 'record')),
 }

@@ -19,6 +19,8 @@ OPERATOR = DEPLOY / "kubernetes/components/monitoring/prometheusrule.yaml"
 
 OPERATOR_HEAD = """\
 # The rules of deploy/prometheus, for the Prometheus operator. Made by deploy/mixin/render.py.
+# Links to runbooks are paths in the repository. To make URLs of them, put in front where your people read it:
+#   sed -i 's|runbook_url: docs/|runbook_url: https://git.example.com/rotameter/docs/|' prometheusrule.yaml
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -174,7 +174,10 @@ fn the_overlays_hold() {
     assert_eq!(containers(scheduler).len(), 2);
     let sidecar = ours(scheduler)[0];
     assert_eq!(sidecar["restartPolicy"], "Always");
-    assert!(is_restricted(&scheduler["spec"]["template"]["spec"], sidecar));
+    for container in containers(scheduler) {
+        // One container that is not would have the whole pod refused.
+        assert!(is_restricted(&scheduler["spec"]["template"]["spec"], container), "{container}");
+    }
 }
 
 #[test]
@@ -193,6 +196,16 @@ fn the_chart_renders_what_it_promises() {
     assert!(names.contains(&"airflow-statsd") && names.contains(&"metrics-text"), "{names:?}");
     assert!(names.contains(&"metrics-rotameter-dashboard-rotameter"), "{names:?}");
 
+    let base = "prometheusRule.runbookBaseUrl=https://git.example.com/r/";
+    let rules =
+        one(&chart(&["--set", "prometheusRule.enabled=true", "--set", base]), "PrometheusRule").to_string();
+    assert!(rules.contains(r#""https://git.example.com/r/docs/runbooks/rotameter.md#rotameterdown""#));
+    assert!(!rules.contains(r#":"docs/runbooks"#));
+
+    let objects = chart(&["--set", "ebpf.seccompProfile=Unconfined"]);
+    let security = &ours(one(&objects, "DaemonSet"))[0]["securityContext"];
+    assert_eq!(security["seccompProfile"]["type"], "Unconfined");
+
     let objects = chart(&["--values", &values("central-values.yaml")]);
     let deployment = one(&objects, "Deployment");
     assert!(is_restricted(&deployment["spec"]["template"]["spec"], ours(deployment)[0]));
@@ -208,6 +221,7 @@ fn a_value_out_of_range_is_named() {
         ("statsd.udpPorts={0}", "/statsd/udpPorts/0"),
         ("mode=statefulset", "/mode"),
         ("registry.maxSeries=0", "/registry/maxSeries"),
+        ("ebpf.seccompProfile=None", "/ebpf/seccompProfile"),
         ("sender.labels={ip}", "/sender/labels/0"),
         ("image.digest=sha256:12", "/image/digest"),
         ("podMonitor.interval=often", "/podMonitor/interval"),

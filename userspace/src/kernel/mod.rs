@@ -3,6 +3,7 @@
 pub mod interfaces;
 
 pub mod object;
+mod permission;
 
 pub mod doors;
 pub mod drainer;

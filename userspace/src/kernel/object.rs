@@ -29,6 +29,7 @@ use super::{
     grace::Grace,
     identities::IdentityTable,
     memory_map::{MemoryMap, page_bytes},
+    permission,
     ring::{Ring, RingMemory},
     slots::MappedSlots,
 };
@@ -167,20 +168,18 @@ struct Rejected {
     io_error: io::Error,
 }
 
-const CAPABILITIES: &str = ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_ADMIN for XDP";
-
 /// The way out, for the failures that an operator can do something about.
 fn rejection(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         // Not EACCES, which is the verifier's.
-        Some(libc::EPERM) => CAPABILITIES,
+        Some(libc::EPERM) => permission::way_out(),
         _ => ": the kernel's verifier refused it; the programs are tested on Linux 6.1 and 6.18",
     }
 }
 
 fn map_rejection(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => CAPABILITIES,
+        io::ErrorKind::PermissionDenied => permission::way_out(),
         io::ErrorKind::OutOfMemory => ": lower --ebpf.ring-bytes, --ebpf.slots or --ebpf.identities",
         _ => "",
     }

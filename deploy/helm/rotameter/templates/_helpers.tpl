@@ -189,7 +189,7 @@ spec:
           add: [BPF, PERFMON, NET_ADMIN]
           {{- end }}
         seccompProfile:
-          type: RuntimeDefault
+          type: {{ if $inKernel }}{{ .Values.ebpf.seccompProfile }}{{ else }}RuntimeDefault{{ end }}
       {{- with .Values.resources }}
       resources:
         {{- toYaml . | nindent 8 }}
