@@ -68,15 +68,18 @@ impl Surroundings {
             (Deployment::Sidecar, "a pod that is named like one of Airflow's")
         } else if self.kubernetes {
             (Deployment::Central, "a pod with a network of its own")
-        } else if self.container {
-            (Deployment::Compose, "a container outside of Kubernetes")
+        } else if self.container && !self.host_network {
+            (Deployment::Compose, "a container with a network of its own")
         } else {
-            (Deployment::Host, "no container")
+            (Deployment::Host, "the network of a machine")
         }
     }
 
     /// `rotameter-7d9f8b6c5-x2x4z` is a pod of the Deployment, and mostly of the Service, `rotameter`.
     fn service(&self) -> String {
+        if !self.kubernetes {
+            return "rotameter".to_owned();
+        }
         let mut parts: Vec<&str> = self.host_name.split('-').collect();
         if parts.len() > 2 {
             parts.truncate(parts.len() - 2);
@@ -125,13 +128,10 @@ pub(super) fn page(asked: Deployment, around: &Surroundings, port: u16) -> Strin
             Host::Value(around.service()),
             "one Service; for `extraEnv: |-` of the official chart. Put its name in if this one is another",
         ),
-        Deployment::Compose => {
-            let is_id =
-                around.host_name.len() == 12 && around.host_name.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let known = !is_id && around.container && !around.host_name.is_empty();
-            let name = if known { around.host_name.clone() } else { "rotameter".to_owned() };
-            (Host::Value(name), "the name of the service; under `environment:` of Airflow's services")
-        }
+        Deployment::Compose => (
+            Host::Value("rotameter".to_owned()),
+            "the name of its service; under `environment:` of Airflow's services",
+        ),
     };
     let values = [
         ("STATSD_ON", "True".to_owned()),
@@ -229,10 +229,9 @@ mod tests {
         let node = Surroundings { host_network: true, ..pod("node-1") };
         check(&node, "  valueFrom: {fieldRef: {fieldPath: status.hostIP}}\n");
         let container = Surroundings { container: true, ..Surroundings::default() };
-        let id = Surroundings { host_name: "0123456789ab".to_owned(), ..container.clone() };
-        check(&id, "AIRFLOW__METRICS__STATSD_HOST: \"rotameter\"\n");
-        let named = Surroundings { host_name: "statsd".to_owned(), ..container };
-        check(&named, "AIRFLOW__METRICS__STATSD_HOST: \"statsd\"\n");
+        check(&container, "AIRFLOW__METRICS__STATSD_HOST: \"rotameter\"\n");
+        let on_host = Surroundings { host_network: true, ..container };
+        check(&on_host, "AIRFLOW__METRICS__STATSD_HOST=localhost\n");
         let other = Surroundings { elsewhere: Some("metrics.example".to_owned()), ..pod("x") };
         check(&other, "AIRFLOW__METRICS__STATSD_HOST=metrics.example\n");
     }
