@@ -1,12 +1,12 @@
 //! What goes on, seen from outside: top, tail, capture, replay, doctor against a running daemon.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::daemon::{Daemon, PATIENCE, binary};
-use super::world::{PORT, World};
+use super::world::{Family, OUR_END, PORT, World};
 
 const HOT: &[u8] = b"airflow.ti.start.etl.load:1|c";
 const COLD: &[u8] = b"airflow.dag.etl.load.duration:3.5|ms";
@@ -116,12 +116,73 @@ fn a_capture_that_was_cut_off_is_replayed_up_to_the_cut() {
     let path = file.display().to_string();
     let replay = tool(&world, &["replay", &path, "--to=127.0.0.1:9125", "--speed=0"]).output();
     let replay = replay.expect("the binary starts");
-    assert!(replay.status.success() && text(&replay.stderr).contains("was cut off"), "{replay:?}");
+    let told = text(&replay.stderr);
+    assert!(!replay.status.success() && told.contains("is cut off behind its first"), "{replay:?}");
     let sent: u64 = text(&replay.stdout).split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
     assert!(sent > 10, "{sent}");
     daemon.wait_for_exposition("what was sent", |text| {
         text.contains(&format!("statsd_exporter_lines_total {sent}\n"))
     });
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, CAP_NET_RAW"]
+fn an_interface_is_recorded_beside_the_daemon_and_replayed() {
+    let world = World::new();
+    let folder = tempfile::tempdir().expect("room for a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let outs: Vec<String> =
+        ["c.gz", "c.pcap", "c.pcapng"].map(|name| format!("--out={}", file(name))).to_vec();
+    let interface = format!("--interface={OUR_END}");
+    let captures: Vec<Child> = outs
+        .iter()
+        .map(|out| {
+            // Until it is ended.
+            let arguments = ["capture", &interface, out, "--duration=1h", "--filter=airflow.*"];
+            tool(&world, &arguments).spawn().expect("the binary starts")
+        })
+        .collect();
+    let has_packet_sockets = || {
+        let table = world.ours.inside(|| std::fs::read_to_string("/proc/thread-self/net/packet"));
+        table.expect("proc is mounted").lines().count() > captures.len()
+    };
+    let start = Instant::now();
+    while !has_packet_sockets() {
+        assert!(start.elapsed() < PATIENCE, "nobody looks");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Nobody receives them, and that makes no difference. The last is too long for a frame.
+    for family in Family::ALL {
+        let socket = world.socket(family);
+        for line in [HOT, COLD, b"other:1|c", &b"airflow.long:1|c\n".repeat(200)] {
+            // That nobody listens is told at the next one.
+            while socket.send(line).is_err() {}
+        }
+        let other = SocketAddr::new(family.ours(), 53);
+        socket.connect(other).expect("a route");
+        while socket.send(HOT).is_err() {}
+    }
+    // They look at their file's clock five times a second.
+    std::thread::sleep(Duration::from_millis(500));
+    for capture in captures {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&capture),
+            rustix::process::Signal::TERM,
+        )
+        .expect("our child");
+        let output = output(capture);
+        let (said, told) = (text(&output.stdout), text(&output.stderr));
+        assert!(said.contains(": 4 datagrams, "), "{said}");
+        assert!(told.contains("2 datagrams that came in fragments"), "{told}");
+    }
+    let daemon = world.start(&["--ebpf=off"]);
+    for (round, name) in ["c.gz", "c.pcap", "c.pcapng"].into_iter().enumerate() {
+        let said = run(&world, &["replay", &file(name), "--to=127.0.0.1:9125", "--speed=0"]);
+        assert!(said.starts_with("4 datagrams to "), "{name}: {said}");
+        let lines = format!("statsd_exporter_lines_total {}\n", (round + 1) * 4);
+        daemon.wait_for_exposition("what was sent", |text| text.contains(&lines));
+    }
     daemon.stop();
 }
 

@@ -218,6 +218,7 @@ impl Daemon {
             self.mapping.as_ref().map(MappingFile::counts).unwrap_or_default();
         let profile = self.mapping.as_ref().and_then(MappingFile::profile_reading);
         let tables = self.pipeline.tables();
+        let last_line_seconds = self.live.last_line_seconds();
         self.pipeline.look(|core| {
             let kernel = tables.zip(core.promotion.as_ref()).map(|(tables, promotion)| KernelReading {
                 counters: &tables.counters,
@@ -248,6 +249,7 @@ impl Daemon {
                 scrapes: self.scrapes.load(Ordering::Relaxed),
                 malformed_records,
                 start_time_seconds: self.start_time_seconds,
+                last_line_seconds,
                 web: self.web.reading(&self.web_settings),
             })
         })

@@ -20,7 +20,8 @@ pub mod unix;
 mod receive;
 mod socket;
 
-pub(crate) use socket::bind;
+pub(crate) use receive::ReceiveBatch;
+pub(crate) use socket::{bind, raise_receive_buffer, report_overflow, report_timestamps};
 
 use std::fmt;
 use std::io;

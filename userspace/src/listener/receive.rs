@@ -18,7 +18,7 @@ const CONTROL_WORDS: usize = 12;
 const CONTROL_HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 
 /// Buffers of one batch, made once. Pages that no datagram has touched take no memory.
-pub(super) struct ReceiveBatch {
+pub(crate) struct ReceiveBatch {
     payloads: Vec<u8>,
     sources: [[u8; SOURCE_BYTES]; BATCH],
     controls: [[u64; CONTROL_WORDS]; BATCH],
@@ -37,17 +37,17 @@ struct Lengths {
 
 /// What the kernel sent along with a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Control {
+pub(crate) struct Control {
     /// Datagrams that the socket has dropped so far; wraps. Absent while it is zero.
-    pub(super) overflow: Option<u32>,
+    pub(crate) overflow: Option<u32>,
     /// Time of arrival, since 1970.
-    pub(super) arrived: Option<Duration>,
+    pub(crate) arrived: Option<Duration>,
     /// The sender's process, by its number in our namespace.
-    pub(super) process: Option<u32>,
+    pub(crate) process: Option<u32>,
 }
 
 impl ReceiveBatch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             // Zeroed memory of this size comes straight from the kernel, untouched.
             payloads: vec![0; BATCH * PAYLOAD_BYTES_MAX],
@@ -62,7 +62,7 @@ impl ReceiveBatch {
     /// # Errors
     ///
     /// `WouldBlock` where nothing waits; otherwise the socket's error. Nothing was taken then.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         // SAFETY: `mmsghdr` and `iovec` are integers and pointers; all of them may be zero.
         #[expect(unsafe_code, reason = "libc hides padding fields of msghdr, so it has no other constructor")]
         let (mut headers, mut vectors): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) =
@@ -112,7 +112,7 @@ impl ReceiveBatch {
     }
 
     /// Payload of the `index`th datagram of the last call.
-    pub(super) fn payload(&self, index: usize) -> &[u8] {
+    pub(crate) fn payload(&self, index: usize) -> &[u8] {
         let start = index * PAYLOAD_BYTES_MAX;
         &self.payloads[start..start + self.lengths[index].payload.min(PAYLOAD_BYTES_MAX)]
     }
@@ -126,7 +126,7 @@ impl ReceiveBatch {
         parse_source(&self.sources[index][..self.lengths[index].source.min(SOURCE_BYTES)])
     }
 
-    pub(super) fn control(&self, index: usize) -> Control {
+    pub(crate) fn control(&self, index: usize) -> Control {
         let mut bytes = [0_u8; CONTROL_WORDS * 8];
         for (to, word) in bytes.chunks_exact_mut(8).zip(self.controls[index]) {
             to.copy_from_slice(&word.to_ne_bytes());

@@ -52,7 +52,7 @@ fn bind_one(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 
 /// Raises the receive buffer to `bytes` as far as the kernel lets us; returns what it is then, in the
 /// kernel's count, which is twice what one asks for because it includes the kernel's own overhead.
-pub(super) fn raise_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
+pub(crate) fn raise_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
     let before = socket.recv_buffer_size()?;
     if before < bytes.saturating_mul(2) {
         // Past `net.core.rmem_max`, with CAP_NET_ADMIN.
@@ -74,12 +74,12 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<us
 }
 
 /// Has the kernel send the count of datagrams that found the queue full along with each datagram.
-pub(super) fn report_overflow(socket: &Socket) -> io::Result<()> {
+pub(crate) fn report_overflow(socket: &Socket) -> io::Result<()> {
     switch_on(socket, libc::SO_RXQ_OVFL)
 }
 
 /// Has the kernel send each datagram's time of arrival along.
-pub(super) fn report_timestamps(socket: &Socket) -> io::Result<()> {
+pub(crate) fn report_timestamps(socket: &Socket) -> io::Result<()> {
     switch_on(socket, libc::SO_TIMESTAMPNS)
 }
 

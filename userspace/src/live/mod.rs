@@ -65,6 +65,9 @@ struct State {
     types: HashMap<String, (f64, f64)>,
     one_line_in: f64,
     observed: Option<Timestamp>,
+    /// How many there were, and when that was seen to have grown, since 1970.
+    lines: f64,
+    last_line_seconds: f64,
 }
 
 /// Identities that the kernel counts: the line without its value, and its lines per second.
@@ -82,6 +85,10 @@ impl Live {
             lost: sum(families, LOST),
             refused: REFUSED.iter().map(|name| sum(families, name)).sum(),
         };
+        if totals.lines > state.lines {
+            state.lines = totals.lines;
+            state.last_line_seconds = unix_seconds;
+        }
         let sizes = Now {
             series: sum(families, "rotameter_series"),
             series_max: sum(families, "rotameter_series_max"),
@@ -91,6 +98,11 @@ impl Live {
         };
         state.history.push(unix_seconds, totals, sizes);
         state.compare(families, seconds);
+    }
+
+    /// When lines came last, since 1970 and to the second; 0 if none has come.
+    pub fn last_line_seconds(&self) -> f64 {
+        self.state.lock().last_line_seconds
     }
 
     /// What is known now. What only the caller knows is left empty.

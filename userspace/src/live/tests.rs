@@ -70,6 +70,7 @@ fn losses_have_totals_rates_and_reasons() {
     };
     live.observe(&Samples::default(), &families(5.0, 0.0, 10.0), 100.0, Timestamp(SECOND));
     live.observe(&Samples::default(), &families(9.0, 1.0, 30.0), 102.0, Timestamp(3 * SECOND));
+    assert_eq!(live.last_line_seconds(), 102.0);
     let report = live.report(&Vec::new(), true);
     let losses: Vec<_> = report.losses.iter().map(|l| (l.reason.as_str(), l.total, l.per_second)).collect();
     assert_eq!(losses, [("where=\"udp_socket_queue\"", 9.0, 2.0), ("reason=\"malformed_value\"", 1.0, 0.5)]);
@@ -77,6 +78,9 @@ fn losses_have_totals_rates_and_reasons() {
     assert_eq!((report.now.lines_per_second, report.now.lost_per_second), (10.5, 2.0));
     assert_eq!(report.now.refused_per_second, 0.5);
     assert_eq!(report.history.map(|columns| columns.lines_per_second), Some(vec![10.5]));
+    // Nothing more has come.
+    live.observe(&Samples::default(), &families(9.0, 1.0, 30.0), 103.0, Timestamp(4 * SECOND));
+    assert_eq!(live.last_line_seconds(), 102.0);
 }
 
 #[test]

@@ -6,6 +6,11 @@ use crate::mapper::MetricType;
 
 pub(super) fn events(reading: &Reading<'_>, out: &mut Families) {
     let (ledger, tally) = (reading.ledger, &reading.ledger.tally);
+    out.gauge(
+        "rotameter_last_line_timestamp_seconds",
+        "When lines were received last, since unix epoch in seconds; 0 if never.",
+        reading.last_line_seconds,
+    );
     out.counter("rotameter_events_total", "Events that lines gave, by all ways.", tally.events);
     let recorded = MetricType::ALL.map(|event| (label("type", event.name()), ledger.recorded(event)));
     out.labelled(

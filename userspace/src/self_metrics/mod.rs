@@ -124,6 +124,7 @@ fn at_start() -> Vec<OwnFamily> {
         scrapes: 0,
         malformed_records: 0,
         start_time_seconds: 0.0,
+        last_line_seconds: 0.0,
         web: WebReading::default(),
     })
 }

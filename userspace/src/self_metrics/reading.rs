@@ -30,6 +30,8 @@ pub struct Reading<'a> {
     pub scrapes: u64,
     pub malformed_records: u64,
     pub start_time_seconds: f64,
+    /// Since 1970, to the second; 0 if none has come.
+    pub last_line_seconds: f64,
     pub web: WebReading,
 }
 

@@ -117,6 +117,11 @@ impl Client {
         &self.shown
     }
 
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether the daemon runs on this machine, as far as its address says so.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -175,7 +180,7 @@ impl Client {
     }
 
     /// Hands each piece of a page that never ends to `take`, until that has enough, the daemon ends it, or
-    /// somebody presses Ctrl-C.
+    /// somebody presses Ctrl-C or sends SIGTERM. True if the daemon ended it.
     ///
     /// # Errors
     ///
@@ -184,23 +189,24 @@ impl Client {
         &self,
         path: &str,
         mut take: impl FnMut(&[u8]) -> anyhow::Result<ControlFlow<()>>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         self.runtime.block_on(async {
+            let mut interrupted =
+                std::pin::pin!(crate::shutdown::signals().context("catching SIGTERM and SIGINT")?);
             let mut body = self.ask(path).await?.into_body();
-            let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
             loop {
                 let frame = tokio::select! {
                     frame = tokio::time::timeout(SILENCE_MAX, body.frame()) => frame,
-                    _ = &mut interrupted => return Ok(()),
+                    _ = &mut interrupted => return Ok(false),
                 };
                 let frame =
                     frame.with_context(|| format!("{}: nothing came for {SILENCE_MAX:?}", self.shown))?;
-                let Some(frame) = frame else { return Ok(()) };
+                let Some(frame) = frame else { return Ok(true) };
                 let frame = frame.with_context(|| format!("{}: the connection broke", self.shown))?;
                 if let Some(data) = frame.data_ref()
                     && take(data)?.is_break()
                 {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::capture::{End, Reader};
+use super::capture::{PortFlags, Reader};
 use super::{check::load_layers, counted, outcome, print};
 use crate::cli::ProfileFlags;
 use crate::line::{Parser, Tally, lines, split_value};
@@ -23,9 +23,11 @@ pub struct DiffFlags {
     old: PathBuf,
     /// Mapping file that is to replace it, or profile:NAME.
     new: PathBuf,
-    /// A file of rotameter capture; or StatsD lines, one a line; or datagrams as JSON, {"b": base64} a
-    /// line. Gzip is unpacked.
+    /// A file of rotameter capture; a pcap or pcapng; StatsD lines, one a line; or datagrams as JSON,
+    /// {"b": base64} a line. Gzip is unpacked.
     capture: PathBuf,
+    #[command(flatten)]
+    ports: PortFlags,
     #[command(flatten)]
     profile: ProfileFlags,
     /// Show each series, not only the first 20 of each rule.
@@ -40,13 +42,13 @@ const SHOWN_MAX: usize = 20;
 ///
 /// # Errors
 ///
-/// A file that cannot be read.
+/// A file that cannot be read, or a capture that was cut off: what stands before the cut is shown.
 pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
     let old = Arc::new(side(&flags.old, &flags.profile)?);
     let new = Arc::new(side(&flags.new, &flags.profile)?);
     let mut changes = Changes::default();
     let mut seen = HashSet::new();
-    read_capture(&flags.capture, &mut |line| {
+    let end = read_capture(&flags.capture, &flags.ports, &mut |line| {
         let key = match split_value(line) {
             Some((head, value, tail)) => {
                 // A sign makes another sample of a gauge.
@@ -60,9 +62,10 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
         }
     })?;
     if changes.statsd == 0 {
+        end?;
         bail!(
-            "capture {}: not one of its {} is StatsD; it holds such lines, or datagrams as JSON, \
-             {{\"b\": base64}} a line",
+            "capture {}: not one of its {} is StatsD; it holds such lines, datagrams as JSON, \
+             {{\"b\": base64}} a line, or is a pcap",
             flags.capture.display(),
             counted(seen.len(), "different line")
         );
@@ -71,7 +74,7 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
     if seen.len() >= LINES_MAX {
         print(&format!("only the first {LINES_MAX} different lines were looked at"));
     }
-    Ok(())
+    end
 }
 
 /// A file on top of the profile that is set; or the profile that the argument names.
@@ -142,15 +145,18 @@ fn rules(mapper: &Mapper, line: &[u8]) -> String {
     rules.join(", ")
 }
 
-fn read_capture(path: &Path, see: &mut impl FnMut(&[u8])) -> anyhow::Result<()> {
-    let mut reader = Reader::open(path)?;
+/// Hands all lines to `see`; what comes back is how the file ends.
+fn read_capture(
+    path: &Path,
+    ports: &PortFlags,
+    see: &mut impl FnMut(&[u8]),
+) -> anyhow::Result<anyhow::Result<()>> {
+    let mut reader = Reader::open(path, ports)?;
     while let Some(entry) = reader.next()? {
         lines(&entry.payload).for_each(&mut *see);
     }
-    if reader.end() == End::Cut {
-        print(&format!("{} was cut off; what stands before the cut was looked at", path.display()));
-    }
-    Ok(())
+    reader.missing().iter().for_each(|missing| eprintln!("# left out: {missing}"));
+    Ok(reader.end("looked at"))
 }
 
 #[cfg(test)]
@@ -193,7 +199,8 @@ mod tests {
         // The second one is "a:1|c", "b:2|c".
         write!(file, "x:1|c\n{{\"t\":0.1,\"p\":1,\"b\":\"YToxfGMKYjoyfGM=\"}}\ny:2|g").unwrap();
         let mut seen = Vec::new();
-        read_capture(file.path(), &mut |line| seen.push(String::from_utf8(line.to_vec()).unwrap())).unwrap();
+        let see = &mut |line: &[u8]| seen.push(String::from_utf8(line.to_vec()).unwrap());
+        read_capture(file.path(), &PortFlags::default(), see).unwrap().unwrap();
         assert_eq!(seen, ["x:1|c", "a:1|c", "b:2|c", "y:2|g"]);
     }
 }

@@ -69,7 +69,7 @@ fn escaped(text: &str) -> String {
         .collect()
 }
 
-/// Hands each line of the stream to `take`, statuses apart. Returns the last status.
+/// Hands each line of the stream to `take`, statuses apart. Says so if it ends because the daemon does.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub(super) fn follow(
     mut take: impl FnMut(Event<'_>) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
     let mut rest = Vec::new();
-    client.follow(path, |piece| {
+    let ended = client.follow(path, |piece| {
         rest.extend_from_slice(piece);
         let mut done = 0;
         while let Some(end) = rest.get(done..).and_then(|bytes| memchr::memchr(b'\n', bytes)) {
@@ -100,7 +100,11 @@ pub(super) fn follow(
             anyhow::bail!("{}: a line of the answer is longer than {LINE_BYTES_MAX} bytes", client.url());
         }
         Ok(ControlFlow::Continue(()))
-    })
+    })?;
+    if ended {
+        eprintln!("# the daemon has ended, and with it what was followed");
+    }
+    Ok(())
 }
 
 /// A line of the stream.

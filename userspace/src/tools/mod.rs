@@ -15,6 +15,7 @@ pub mod top;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Parser;
 
 /// A command beside the daemon.
@@ -80,6 +81,26 @@ impl Tool {
 /// A number of things, in words: `1 rule`, `2 rules`.
 fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Tells whether somebody has pressed Ctrl-C or sent SIGTERM since.
+fn asked_to_end() -> anyhow::Result<impl Fn() -> bool> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let signals = {
+        let _inside = runtime.enter();
+        crate::shutdown::signals().context("catching SIGTERM and SIGINT")?
+    };
+    let (asked, seen) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("rotameter-signal".to_owned())
+        .spawn(move || {
+            runtime.block_on(signals);
+            // Nobody looks any more once it has ended by itself.
+            let _ = asked.send(());
+        })
+        .context("starting a thread")?;
+    Ok(move || seen.try_recv().is_ok())
 }
 
 fn print(line: &str) {

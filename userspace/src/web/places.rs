@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
@@ -20,6 +21,8 @@ pub(super) struct Place {
     busy: AtomicU32,
     /// Number of the last event; smaller is longer ago.
     active: AtomicU64,
+    /// Answers under way that end only when somebody ends them.
+    following: AtomicU32,
     leave: Notify,
 }
 
@@ -33,6 +36,34 @@ impl Place {
     pub(super) fn busy(self: &Arc<Self>, clock: &Arc<AtomicU64>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy { place: Arc::clone(self), clock: Arc::clone(clock) }
+    }
+
+    /// Says until the guard goes that the connection may become as old as it likes.
+    pub(super) fn following(self: &Arc<Self>) -> Follows {
+        self.following.fetch_add(1, Ordering::Relaxed);
+        Follows { place: Arc::clone(self) }
+    }
+
+    /// Ends once the connection is old enough to be asked to end.
+    pub(super) async fn is_old(&self, age: Duration) {
+        loop {
+            tokio::time::sleep(age).await;
+            if self.following.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// An answer without an end of its own; there are few of those.
+#[derive(Debug)]
+pub(super) struct Follows {
+    place: Arc<Place>,
+}
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        self.place.following.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +124,7 @@ impl Places {
 pub(super) struct Kept<B> {
     pub(super) body: B,
     pub(super) _busy: Busy,
+    pub(super) _follows: Option<Follows>,
 }
 
 impl<B: Body + Unpin> Body for Kept<B> {
@@ -117,13 +149,21 @@ impl<B: Body + Unpin> Body for Kept<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Whether the connection was asked to go.
     async fn leaves(place: &Place) -> bool {
         tokio::time::timeout(Duration::from_millis(1), place.must_leave()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn who_follows_makes_a_connection_no_older() {
+        let place = Arc::new(Place::default());
+        let follows = place.following();
+        let age = Duration::from_millis(5);
+        assert!(tokio::time::timeout(Duration::from_millis(100), place.is_old(age)).await.is_err());
+        drop(follows);
+        place.is_old(age).await;
     }
 
     #[tokio::test]

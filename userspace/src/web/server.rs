@@ -38,7 +38,8 @@ const STREAMS_MAX: u32 = 16;
 /// A client that takes nothing of its answer for this long is cut off.
 const SEND_STALL_MAX: Duration = Duration::from_secs(30);
 /// A connection is asked to end after this, and cut after another [`FINISH_MAX`]: a client that reads
-/// one byte a minute must not hold its place for ever. Prometheus just connects again.
+/// one byte a minute must not hold its place for ever. Prometheus just connects again. Whoever follows
+/// what arrives is let be: there are few of them, and one that takes nothing is cut off earlier.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 const FINISH_MAX: Duration = Duration::from_secs(30);
 /// At shutdown, requests under way have this long to end.
@@ -54,6 +55,7 @@ pub struct WebServer {
     local_addresses: Vec<SocketAddr>,
     settings: Arc<LiveSettings>,
     counters: Arc<Counters>,
+    connection_age_max: Duration,
 }
 
 impl WebServer {
@@ -84,6 +86,7 @@ impl WebServer {
             local_addresses,
             settings: Arc::new(settings),
             counters: Arc::new(Counters::default()),
+            connection_age_max: CONNECTION_AGE_MAX,
         })
     }
 
@@ -104,7 +107,13 @@ impl WebServer {
             local_addresses,
             settings: Arc::new(settings),
             counters: Arc::new(Counters::default()),
+            connection_age_max: CONNECTION_AGE_MAX,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_connection_age_max(self, connection_age_max: Duration) -> Self {
+        Self { connection_age_max, ..self }
     }
 
     /// The addresses, each with the port that the kernel chose where 0 was asked for.
@@ -125,7 +134,7 @@ impl WebServer {
 
     /// Serves `pages` until `stop`, then lets requests under way end, and returns.
     pub async fn serve(self, pages: Arc<dyn Pages>, options: SiteOptions, mut stop: Stop) {
-        let Self { listeners, local_addresses, settings, counters } = self;
+        let Self { listeners, local_addresses, settings, counters, connection_age_max } = self;
         let site = Arc::new(Site::new(pages, options, settings, counters));
         let mut connections = JoinSet::new();
         let mut places = Places::default();
@@ -155,6 +164,7 @@ impl WebServer {
                                 site: Arc::clone(&site),
                                 place: Arc::clone(&place),
                                 clock: Arc::clone(places.clock()),
+                                age_max: connection_age_max,
                             };
                             let task = connections.spawn(serve_connection(stream, guest, stop.clone()));
                             places.take(task.id(), place);
@@ -198,12 +208,23 @@ struct Guest {
     site: Arc<Site>,
     place: Arc<Place>,
     clock: Arc<AtomicU64>,
+    age_max: Duration,
 }
 
 impl Guest {
     async fn answer<B>(self, request: Request<B>) -> Result<Response<Kept<Body>>, Infallible> {
         let busy = self.place.busy(&self.clock);
-        Ok(self.site.answer(&request, self.peer).await.map(|body| Kept { body, _busy: busy }))
+        let answer = self.site.answer(&request, self.peer).await;
+        let follows = matches!(answer.body(), Body::Pieces(_)).then(|| self.place.following());
+        Ok(answer.map(|body| Kept { body, _busy: busy, _follows: follows }))
+    }
+
+    /// The daemon ends, or the connection is old enough.
+    async fn asked_to_end(&self, stop: &mut Stop) {
+        tokio::select! {
+            () = stop.requested() => {}
+            () = self.place.is_old(self.age_max) => {}
+        }
     }
 }
 
@@ -246,7 +267,7 @@ async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Guest, 
     // Errors of a connection are the client's business: it went away, or spoke no HTTP.
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = asked_to_end(&mut stop) => {}
+        () = guest.asked_to_end(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(FINISH_MAX, connection).await;
@@ -277,16 +298,8 @@ async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Guest, 
     tokio::select! {
         _ = connection.as_mut() => return,
         () = never_asks => return,
-        () = asked_to_end(&mut stop) => {}
+        () = guest.asked_to_end(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(FINISH_MAX, connection).await;
-}
-
-/// The daemon ends, or the connection is old enough.
-async fn asked_to_end(stop: &mut Stop) {
-    tokio::select! {
-        () = stop.requested() => {}
-        () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
-    }
 }

@@ -27,6 +27,8 @@ struct Stub {
     not_ready: AtomicBool,
     at_once: AtomicU32,
     at_once_max: AtomicU32,
+    /// Keeps streams open.
+    followed: parking_lot::Mutex<Vec<tokio::sync::mpsc::Sender<Bytes>>>,
 }
 
 const PART: &[u8] = &[b'#'; 100_000];
@@ -61,6 +63,7 @@ impl Pages for Stub {
     fn follow(&self, _request: Following) -> Result<Receiver<Bytes>, Refused> {
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let sent = sender.try_send(Bytes::from_static(b"{}\n"));
+        self.followed.lock().push(sender);
         sent.map(|()| receiver).map_err(|_| Refused::Closed)
     }
 
@@ -138,6 +141,36 @@ async fn check(stub: &Arc<Stub>, telemetry_path: &str, request: &str, status: u1
     assert!(head.starts_with(&format!("http/1.1 {status} ")), "{request}: {head}");
     assert!(body.contains(expected), "{request}: {body}");
     assert_eq!(body.is_empty(), expected.is_empty(), "{request}: {body}");
+}
+
+#[tokio::test]
+async fn only_who_follows_keeps_an_old_connection() {
+    let settings = LiveSettings::load(None).unwrap();
+    let server = WebServer::bind(&["127.0.0.1:0".parse().unwrap()], settings).unwrap();
+    let server = server.with_connection_age_max(Duration::from_millis(50));
+    let address = server.local_addresses()[0];
+    let (trigger, stop) = shutdown::channel();
+    let stub = Arc::new(Stub::default());
+    let task = tokio::spawn(server.serve(Arc::clone(&stub) as Arc<dyn Pages>, options("/metrics"), stop));
+    let open = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    };
+    let end = async |stream: &mut TcpStream, wait| {
+        let all = async { while stream.read(&mut [0; 1024]).await.unwrap() > 0 {} };
+        tokio::time::timeout(wait, all).await.is_ok()
+    };
+    let mut idle = open("/-/healthy").await;
+    let mut follows = open("/live/tail").await;
+    assert!(end(&mut idle, Duration::from_secs(10)).await, "an old connection ends");
+    // Twenty times the age.
+    assert!(!end(&mut follows, Duration::from_secs(1)).await, "who follows was cut off");
+    stub.followed.lock().clear();
+    assert!(end(&mut follows, Duration::from_secs(10)).await, "once it ends the connection does");
+    trigger.stop();
+    tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::{End, Reader};
+use super::{PortFlags, Reader};
 use crate::tools::{counted, print};
 
 /// Sockets to send from, so that senders stay apart as far as that goes.
@@ -18,8 +18,8 @@ const WAIT_MIN: Duration = Duration::from_micros(200);
 
 /// Sends what a file holds to a StatsD server, by UDP.
 ///
-/// The file is a capture of `rotameter capture`, a recording (JSON lines, gzip or not), or plain StatsD
-/// lines. One that was cut off is sent up to the cut, and that is said.
+/// The file is a capture of `rotameter capture`, a pcap or pcapng, a recording (JSON lines), or plain
+/// StatsD lines; gzip is unpacked. One that was cut off is sent up to the cut, and ends with an error.
 #[derive(Debug, clap::Parser)]
 #[command(name = "rotameter replay", bin_name = "rotameter replay")]
 pub struct ReplayFlags {
@@ -34,6 +34,8 @@ pub struct ReplayFlags {
     /// Send it so many times.
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     r#loop: u64,
+    #[command(flatten)]
+    ports: PortFlags,
 }
 
 fn speed(text: &str) -> Result<f64, &'static str> {
@@ -44,7 +46,7 @@ fn speed(text: &str) -> Result<f64, &'static str> {
 ///
 /// # Errors
 ///
-/// The file cannot be read or holds no datagram; the address cannot be reached.
+/// The file cannot be read, was cut off, or holds no datagram; the address cannot be reached.
 pub fn replay(flags: &ReplayFlags) -> anyhow::Result<()> {
     let to = std::net::ToSocketAddrs::to_socket_addrs(&flags.to)
         .with_context(|| format!("--to={:?}: write host:port", flags.to))?
@@ -53,8 +55,9 @@ pub fn replay(flags: &ReplayFlags) -> anyhow::Result<()> {
     let mut sockets = Sockets::new(to);
     let start = Instant::now();
     let mut sent = Sent::default();
-    for _ in 0..flags.r#loop {
-        let mut reader = Reader::open(&flags.file)?;
+    let mut end = Ok(());
+    for round in 0..flags.r#loop {
+        let mut reader = Reader::open(&flags.file, &flags.ports)?;
         let began = Instant::now();
         let mut first = None;
         while let Some(entry) = reader.next()? {
@@ -68,10 +71,12 @@ pub fn replay(flags: &ReplayFlags) -> anyhow::Result<()> {
             }
             sockets.send(&entry.sender, &entry.payload, &mut sent)?;
         }
-        if reader.end() == End::Cut {
-            eprintln!("# {} was cut off; what stands before the cut was sent", flags.file.display());
+        if round == 0 {
+            reader.missing().iter().for_each(|missing| eprintln!("# left out: {missing}"));
         }
+        end = reader.end("sent");
         if sent.datagrams + sent.refused == 0 {
+            end?;
             bail!("{}: there is no datagram in it", flags.file.display());
         }
     }
@@ -81,7 +86,7 @@ pub fn replay(flags: &ReplayFlags) -> anyhow::Result<()> {
     if sent.refused > 0 {
         bail!("{} were refused: nobody listens on {to}", sent.refused);
     }
-    Ok(())
+    end
 }
 
 #[derive(Clone, Copy, Debug, Default)]

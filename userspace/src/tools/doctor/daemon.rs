@@ -132,7 +132,7 @@ pub(super) fn look(report: &Report, quiet: Duration, now: f64) -> Vec<Finding> {
             Severity::Note,
             "most names do not begin with airflow, so that rules and dashboards for airflow.* do not fit",
             format!("{seen} of the {} hottest names begin with {prefix:?}", report.identities.len()),
-            "set AIRFLOW__METRICS__STATSD_PREFIX=airflow, or adapt the rules to the prefix",
+            "set AIRFLOW__METRICS__STATSD_PREFIX=airflow, or say the prefix to the profile with --profile.prefix",
         );
     });
     findings

@@ -8,6 +8,7 @@ mod machine;
 mod mapping;
 mod ports;
 mod probe;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use super::client::{Client, ConnectFlags};
 use super::print;
 use airflow::{Origin, Setting};
 use finding::{Finding, Severity};
+use variables::{Deployment, Surroundings};
 
 /// Bytes of a file that are looked at; logs are read without this bound.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -62,7 +64,25 @@ pub struct DoctorFlags {
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
+    /// Print the variables that make Airflow send to this daemon, and nothing else. Without a MODE it goes
+    /// by where this runs.
+    #[arg(long, value_name = "MODE", value_enum, num_args = 0..=1, require_equals = true,
+          default_missing_value = "auto", conflicts_with = "json")]
+    variables: Option<Deployment>,
 }
+
+/// Findings with which somebody is about to set Airflow's variables.
+const ABOUT_VARIABLES: [&str; 7] = [
+    "no-lines",
+    "single-underscore",
+    "statsd-off",
+    "old-section",
+    "wrong-port",
+    "localhost-in-pod",
+    "host-is-url",
+];
+/// Where a daemon receives unless told otherwise.
+const PORT_DEFAULT: u16 = 9125;
 
 /// Prints findings, the worst first.
 ///
@@ -83,6 +103,15 @@ pub fn doctor(flags: &DoctorFlags) -> anyhow::Result<ExitCode> {
         }
     };
     let listening = report.as_ref().map(daemon::udp_ports).unwrap_or_default();
+    let variables = |deployment| {
+        let elsewhere = (!client.is_local()).then(|| client.host().to_owned());
+        let port = listening.first().copied().unwrap_or(PORT_DEFAULT);
+        print(variables::page(deployment, &Surroundings::look(elsewhere), port).trim_end());
+    };
+    if let Some(deployment) = flags.variables {
+        variables(deployment);
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(report) = &report {
         findings.extend(daemon::look(report, Duration::from_secs(flags.quiet_minutes * 60), now()));
     }
@@ -114,6 +143,10 @@ pub fn doctor(flags: &DoctorFlags) -> anyhow::Result<ExitCode> {
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     show(&findings, flags.json);
+    if !flags.json && findings.iter().any(|finding| ABOUT_VARIABLES.contains(&finding.rule)) {
+        print("");
+        variables(Deployment::Auto);
+    }
     let worst = findings.iter().map(|finding| finding.severity).max();
     Ok(match worst {
         Some(Severity::Error) => ExitCode::from(2),
