@@ -14,7 +14,7 @@ fn by_status(status: &str) -> &'static str {
     let field = |name| status.lines().find_map(|line: &str| line.strip_prefix(name)).map_or("", str::trim);
     let effective = u64::from_str_radix(field("CapEff:"), 16).unwrap_or(0);
     let has = |capability: u32| effective >> capability & 1 == 1;
-    if !has(CAP_SYS_ADMIN) && !(has(CAP_BPF) && has(CAP_PERFMON)) {
+    if !(has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
         ": CAP_BPF and CAP_PERFMON are needed, and CAP_NET_ADMIN for XDP"
     } else if field("Seccomp:") == "2" {
         // Profiles of podman, CRI-O and older Docker let only CAP_SYS_ADMIN through.
