@@ -1,5 +1,7 @@
 //! Documents + the code that they describe -> where they have drifted apart.
 
+mod commands;
+
 use std::collections::BTreeSet;
 use std::fs;
 

@@ -212,3 +212,29 @@ fn the_doctor_finds_what_is_wrong() {
     let (code, rules) = doctor(&[]);
     assert_eq!((code, rules[0].as_str()), (Some(2), "daemon-away"));
 }
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn the_doctor_finds_mistakes_of_the_network() {
+    let world = World::new();
+    let daemon = world.start(&["--ebpf=off", "--statsd.listen-udp=127.0.0.1:9125"]);
+    // The old exporter on another address of our port; Airflow's default port; an address that nobody has.
+    let _shadow = world.ours.inside(|| UdpSocket::bind((Family::V4.ours(), PORT)).expect("a free address"));
+    let lost = world.ours.inside(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    let arguments = ["doctor", "--json", "--statsd=10.77.0.99:9125"];
+    let mut doctor = tool(&world, &arguments).spawn().expect("the binary starts");
+    let start = Instant::now();
+    while !has_ended(&mut doctor) {
+        // That nobody listens is told at the next one.
+        let _ = lost.send_to(HOT, (Ipv4Addr::LOCALHOST, 8125));
+        assert!(start.elapsed() < PATIENCE, "the doctor does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = doctor.wait_with_output().expect("our child");
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    for rule in ["nobody-listens", "shadowed", "udp-blocked"] {
+        assert!(findings.iter().any(|finding| finding["rule"] == rule), "no {rule} in {findings:#?}");
+    }
+    assert_eq!(output.status.code(), Some(2));
+    daemon.stop();
+}

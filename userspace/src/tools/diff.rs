@@ -1,19 +1,16 @@
 //! Two mapping files, captured lines -> the series that differ.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::capture::{PortFlags, Reader};
+use super::capture::{PortFlags, distinct_lines};
 use super::{check::load_layers, counted, outcome, print};
 use crate::cli::ProfileFlags;
-use crate::line::{Parser, Tally, lines, split_value};
+use crate::line::{Parser, Tally};
 use crate::mapper::{Mapper, MetricType};
-
-/// Different lines, apart from their values, that are looked at.
-const LINES_MAX: usize = 1_000_000;
 
 /// Shows what a new mapping file changes for captured lines.
 #[derive(Debug, clap::Parser)]
@@ -47,34 +44,18 @@ pub fn diff(flags: &DiffFlags) -> anyhow::Result<()> {
     let old = Arc::new(side(&flags.old, &flags.profile)?);
     let new = Arc::new(side(&flags.new, &flags.profile)?);
     let mut changes = Changes::default();
-    let mut seen = HashSet::new();
-    let end = read_capture(&flags.capture, &flags.ports, &mut |line| {
-        let key = match split_value(line) {
-            Some((head, value, tail)) => {
-                // A sign makes another sample of a gauge.
-                let sign = value.get(..1).filter(|first| [&b"+"[..], b"-"].contains(first));
-                [head, b":", sign.unwrap_or_default(), tail].concat()
-            }
-            None => line.to_vec(),
-        };
-        if seen.len() < LINES_MAX && seen.insert(key) {
-            changes.look(&old, &new, line);
-        }
-    })?;
+    let seen = distinct_lines(&flags.capture, &flags.ports, |line| changes.look(&old, &new, line))?;
     if changes.statsd == 0 {
-        end?;
+        seen.end?;
         bail!(
             "capture {}: not one of its {} is StatsD; it holds such lines, datagrams as JSON, \
              {{\"b\": base64}} a line, or is a pcap",
             flags.capture.display(),
-            counted(seen.len(), "different line")
+            counted(seen.lines, "different line")
         );
     }
     changes.lines(if flags.all { usize::MAX } else { SHOWN_MAX }).iter().for_each(|line| print(line));
-    if seen.len() >= LINES_MAX {
-        print(&format!("only the first {LINES_MAX} different lines were looked at"));
-    }
-    end
+    seen.end
 }
 
 /// A file on top of the profile that is set; or the profile that the argument names.
@@ -145,24 +126,8 @@ fn rules(mapper: &Mapper, line: &[u8]) -> String {
     rules.join(", ")
 }
 
-/// Hands all lines to `see`; what comes back is how the file ends.
-fn read_capture(
-    path: &Path,
-    ports: &PortFlags,
-    see: &mut impl FnMut(&[u8]),
-) -> anyhow::Result<anyhow::Result<()>> {
-    let mut reader = Reader::open(path, ports)?;
-    while let Some(entry) = reader.next()? {
-        lines(&entry.payload).for_each(&mut *see);
-    }
-    reader.missing().iter().for_each(|missing| eprintln!("# left out: {missing}"));
-    Ok(reader.end("looked at"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
     use crate::mapper::LoadOptions;
 
@@ -191,16 +156,5 @@ mod tests {
         assert_eq!(lines[3], "  + and 1 more; --all shows them");
         assert_eq!(changes.lines(2)[3], "  + counter one{key=\"c\"}");
         assert_eq!(changes.statsd, 3);
-    }
-
-    #[test]
-    fn captures_hold_plain_lines_or_recorded_datagrams() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        // The second one is "a:1|c", "b:2|c".
-        write!(file, "x:1|c\n{{\"t\":0.1,\"p\":1,\"b\":\"YToxfGMKYjoyfGM=\"}}\ny:2|g").unwrap();
-        let mut seen = Vec::new();
-        let see = &mut |line: &[u8]| seen.push(String::from_utf8(line.to_vec()).unwrap());
-        read_capture(file.path(), &PortFlags::default(), see).unwrap().unwrap();
-        assert_eq!(seen, ["x:1|c", "a:1|c", "b:2|c", "y:2|g"]);
     }
 }

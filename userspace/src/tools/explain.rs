@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::capture::{PortFlags, distinct_lines};
 use super::{check::load_layers, outcome, print};
 use crate::cli::ProfileFlags;
 use crate::line::{Parser, Tally};
@@ -21,17 +22,31 @@ pub struct ExplainFlags {
     #[command(flatten)]
     profile: ProfileFlags,
     /// A StatsD line, such as 'airflow.ti_failures:1|c'.
-    line: String,
+    #[arg(required_unless_present = "capture", conflicts_with = "capture")]
+    line: Option<String>,
+    /// Explain the lines of a capture instead, each once apart from its value: a file of rotameter capture,
+    /// a pcap or pcapng, or StatsD lines.
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
+    #[command(flatten)]
+    ports: PortFlags,
 }
 
 /// Prints the explanation.
 ///
 /// # Errors
 ///
-/// A mapping file that does not load.
+/// A mapping file that does not load; a capture that cannot be read, or was cut off.
 pub fn explain(flags: &ExplainFlags) -> anyhow::Result<()> {
     let mapper = Arc::new(load_layers(flags.mapping_config.as_deref(), &flags.profile)?);
-    for line in crate::line::lines(flags.line.as_bytes()) {
+    if let Some(file) = &flags.capture {
+        let see = |line: &[u8]| {
+            print(&format!("line: {}", line.escape_ascii()));
+            explanation(&mapper, line).iter().for_each(|line| print(&format!("  {line}")));
+        };
+        return distinct_lines(file, &flags.ports, see)?.end;
+    }
+    for line in crate::line::lines(flags.line.as_deref().unwrap_or_default().as_bytes()) {
         explanation(&mapper, line).iter().for_each(|line| print(line));
     }
     Ok(())

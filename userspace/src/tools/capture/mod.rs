@@ -5,6 +5,7 @@
 //! so that of one that is cut off all but the last second can be read. pcap and pcapng hold packets,
 //! from the IP header on.
 
+mod distinct;
 mod filter;
 mod interface;
 mod packet;
@@ -17,5 +18,7 @@ mod writer;
 pub use record::{CaptureFlags, capture};
 pub use replay::{ReplayFlags, replay};
 
+pub(super) use distinct::distinct_lines;
 pub(super) use packet::PortFlags;
-pub(super) use reader::Reader;
+
+use reader::Reader;

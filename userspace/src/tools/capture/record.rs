@@ -100,6 +100,14 @@ pub fn capture(flags: &CaptureFlags) -> anyhow::Result<()> {
     };
     print(&format!("{}: {datagrams} datagrams, {bytes} bytes", flags.out.display()));
     missing.iter().for_each(|missing| eprintln!("# not in there: {missing}"));
+    if let Some(name) = flags.interface.as_ref().filter(|_| datagrams == 0) {
+        let ports: Vec<String> = flags.ports.ports().iter().map(u16::to_string).collect();
+        eprintln!(
+            "# none that is wanted crossed {name} to UDP port {}; --port names others, and what an XDP program \
+             takes from it is not seen",
+            ports.join(" or ")
+        );
+    }
     if too_long > 0 {
         eprintln!("# not in there: {too_long} longer than a UDP datagram can be; --format=json takes them");
     }

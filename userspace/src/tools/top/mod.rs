@@ -26,8 +26,8 @@ pub struct TopFlags {
     /// Print one table as plain text and end. The same where standard output is no terminal.
     #[arg(long)]
     once: bool,
-    /// With --once: the daemon's answer as it is, JSON.
-    #[arg(long, requires = "once")]
+    /// Print the daemon's answer as it is, JSON, and end.
+    #[arg(long)]
     json: bool,
     /// Seconds between two looks.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=60))]
