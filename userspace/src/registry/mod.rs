@@ -5,6 +5,7 @@
 //! its series is created.
 
 mod budget;
+mod by_key;
 mod ckms;
 mod counter;
 mod distinct;
@@ -48,6 +49,7 @@ pub use summary::{Quantile, SummaryOptions};
 
 use crate::clock::Timestamp;
 use budget::Overflow;
+use by_key::{ByKey, compare};
 use counter::Counter;
 use expiry::Deadlines;
 use family::{Family, NO_VECTOR, Vector, intern};
@@ -607,11 +609,11 @@ impl Registry {
 
         let order = &mut self.families[family as usize].series;
         let first = order.is_empty();
-        order.insert_late(id.index, |a, b| compare(&all[a as usize], &all[b as usize]));
+        order.insert_late(id.index, &ByKey(all));
         if first {
             let families = &self.families;
-            self.family_order
-                .insert(family, |a, b| families[a as usize].name.cmp(&families[b as usize].name));
+            let by_name = |a: u32, b: u32| families[a as usize].name.cmp(&families[b as usize].name);
+            self.family_order.insert(family, &by_name);
         }
         id
     }
@@ -712,11 +714,6 @@ fn owned_bytes(series: &Series) -> usize {
         Value::Counter(..) | Value::Gauge(_) | Value::Vacant => 0,
     };
     series.key.len() + value
-}
-
-/// The order of the series of one family in the exposition.
-fn compare(one: &Series, other: &Series) -> std::cmp::Ordering {
-    (*one.key).cmp(&*other.key).then(one.vector.cmp(&other.vector))
 }
 
 /// Puts `item` into the place `free` of a list, or at its end, and into the index over it.

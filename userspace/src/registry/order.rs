@@ -14,6 +14,21 @@ const CHUNK_MAX: usize = 512;
 /// more would keep the lock for too long.
 const LATE_MAX: usize = 256;
 
+/// How the things behind ids stand to each other.
+pub(super) trait Order {
+    fn compare(&self, one: u32, other: u32) -> Ordering;
+
+    fn sort(&self, ids: &mut [u32]) {
+        ids.sort_unstable_by(|a, b| self.compare(*a, *b));
+    }
+}
+
+impl<F: Fn(u32, u32) -> Ordering> Order for F {
+    fn compare(&self, one: u32, other: u32) -> Ordering {
+        self(one, other)
+    }
+}
+
 /// A sorted sequence of ids. It does not know what they stand for: each call brings a comparison,
 /// which tells how the thing behind an id stands to the one that is looked for.
 #[derive(Debug)]
@@ -45,17 +60,17 @@ impl SortedIds {
         }
     }
 
-    /// Inserts `id`; `compare` tells how the key of its first argument stands to that of its second.
-    pub(super) fn insert(&mut self, id: u32, compare: impl Fn(u32, u32) -> Ordering) {
-        self.insert_late(id, &compare);
-        self.settle(&compare);
+    /// Inserts `id`.
+    pub(super) fn insert(&mut self, id: u32, order: &impl Order) {
+        self.insert_late(id, order);
+        self.settle(order);
     }
 
     /// The same, but the id may have to wait for [`SortedIds::settle`].
-    pub(super) fn insert_late(&mut self, id: u32, compare: impl Fn(u32, u32) -> Ordering) {
+    pub(super) fn insert_late(&mut self, id: u32, order: &impl Order) {
         match self {
             Self::Few(ids) => {
-                let place = ids.partition_point(|other| compare(*other, id).is_lt());
+                let place = ids.partition_point(|other| order.compare(*other, id).is_lt());
                 ids.insert(place, id);
                 if ids.len() > CHUNK_MAX {
                     *self = Self::Many(Box::new(Chunks { chunks: vec![ids.to_vec()], late: Vec::new() }));
@@ -64,16 +79,16 @@ impl SortedIds {
             Self::Many(many) => {
                 many.late.push(id);
                 if many.late.len() >= LATE_MAX {
-                    many.settle(&compare);
+                    many.settle(order);
                 }
             }
         }
     }
 
-    /// Puts all ids in their places; `compare` as for [`SortedIds::insert`].
-    pub(super) fn settle(&mut self, compare: impl Fn(u32, u32) -> Ordering) {
+    /// Puts all ids in their places.
+    pub(super) fn settle(&mut self, order: &impl Order) {
         if let Self::Many(many) = self {
-            many.settle(&compare);
+            many.settle(order);
         }
     }
 
@@ -154,23 +169,27 @@ impl SortedIds {
 }
 
 impl Chunks {
-    fn settle(&mut self, compare: &impl Fn(u32, u32) -> Ordering) {
+    fn settle(&mut self, order: &impl Order) {
         let Self { chunks, late } = self;
-        late.sort_unstable_by(|a, b| compare(*a, *b));
+        order.sort(late);
         let mut at = 0;
         for id in late.drain(..) {
-            // Mostly it belongs to the chunk of the one before it, or the next.
             let begins_below =
-                |chunk: &Vec<u32>| chunk.first().is_some_and(|other| compare(*other, id).is_lt());
-            if chunks.get(at + 1).is_some_and(begins_below) {
-                let rest = chunks.get(at + 1..).unwrap_or_default();
-                at += rest.partition_point(begins_below);
+                |chunk: &Vec<u32>| chunk.first().is_some_and(|other| order.compare(*other, id).is_lt());
+            // Mostly it belongs to the chunk of the one before it, or to one soon after.
+            let (mut below, mut step) = (at, 1);
+            while chunks.get(at + step).is_some_and(begins_below) {
+                below = at + step;
+                step *= 2;
             }
+            let not_below = (at + step).min(chunks.len());
+            let between = chunks.get(below + 1..not_below).unwrap_or_default();
+            at = below + between.partition_point(begins_below);
             let Some(chunk) = chunks.get_mut(at) else {
                 chunks.push(vec![id]);
                 continue;
             };
-            let place = chunk.partition_point(|other| compare(*other, id).is_lt());
+            let place = chunk.partition_point(|other| order.compare(*other, id).is_lt());
             chunk.insert(place, id);
             if chunk.len() > CHUNK_MAX {
                 let upper = chunk.split_off(chunk.len() / 2);
@@ -196,10 +215,10 @@ mod tests {
         let ids: Vec<u32> = (0..count).map(|n| n.wrapping_mul(2_654_435_761)).collect();
         // Those that are inserted last may still be late when they are removed.
         let (first, rest) = ids.split_at(ids.len() / 2);
-        first.iter().for_each(|id| sorted.insert(*id, |a, b| a.cmp(&b)));
-        rest.iter().for_each(|id| sorted.insert_late(*id, |a, b| a.cmp(&b)));
+        first.iter().for_each(|id| sorted.insert(*id, &|a: u32, b: u32| a.cmp(&b)));
+        rest.iter().for_each(|id| sorted.insert_late(*id, &|a: u32, b: u32| a.cmp(&b)));
         ids.iter().filter(|id| !keep(**id)).for_each(|id| sorted.remove(*id, |other| other.cmp(id)));
-        sorted.settle(|a, b| a.cmp(&b));
+        sorted.settle(&|a: u32, b: u32| a.cmp(&b));
         let mut expected: Vec<u32> = ids.into_iter().filter(|id| keep(*id)).collect();
         expected.sort_unstable();
         assert_eq!(sorted.is_empty(), expected.is_empty());

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::histogram::Histogram;
 use super::series::{Series, Value};
 use super::summary::{Quantile, Summary};
-use super::{FamilyKind, LabelsView, NativeBucket, Registry, compare, sender_gauge};
+use super::{FamilyKind, LabelsView, NativeBucket, Registry, by_key::ByKey, sender_gauge};
 use crate::clock::Timestamp;
 
 /// Names one family, and no other one when its name was forgotten. A greater id came later.
@@ -168,7 +168,7 @@ impl Registry {
         let all = &mut self.slots.all;
         let place = self.families.get_mut(family.index as usize);
         let Some(family) = place.filter(|place| place.serial == family.serial) else { return 0 };
-        family.series.settle(|a, b| compare(&all[a as usize], &all[b as usize]));
+        family.series.settle(&ByKey(all));
         let help = self.helps.get(family.help as usize).map_or("", |help| help);
         let head = FamilyView { name: &family.name, help, kind: family.kind };
         let ids = {

@@ -1,6 +1,7 @@
 //! Registry -> labels of the series of a family, a part at a time.
 
-use super::{FamilyId, LabelsView, Registry, SeriesMark, compare};
+use super::by_key::ByKey;
+use super::{FamilyId, LabelsView, Registry, SeriesMark};
 
 impl Registry {
     /// Visits the labels of up to `series_max` series of `family` behind `mark`, and moves `mark`. Returns
@@ -15,7 +16,7 @@ impl Registry {
         let all = &self.slots.all;
         let place = self.families.get_mut(family.index as usize);
         let Some(family) = place.filter(|place| place.serial == family.serial) else { return 0 };
-        family.series.settle(|a, b| compare(&all[a as usize], &all[b as usize]));
+        family.series.settle(&ByKey(all));
         let mut visited = 0;
         let mut last = None;
         for id in family.series.after(&|id| mark.order(&all[id as usize])).take(series_max) {
