@@ -5,7 +5,7 @@
 
 use aya_ebpf::programs::{TcContext, XdpContext};
 use ingest_ebpf::{
-    checksum::{fold, halves},
+    checksum::{fold, halves, is_valid},
     layout::{
         ALLOWED_NETWORKS_MAX, LISTEN_LOOPBACK, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
     },
@@ -134,7 +134,7 @@ fn ipv4<C: FrameContext>(
         + u64::from(frame.at::<u32>(ip + 8))
         + u64::from(source)
         + u64::from(destination);
-    if fold(header) != 0xffff {
+    if !is_valid(header) {
         return Err(Verdict::BadIpChecksum);
     }
     let checksum: u16 = frame.at(udp + 6);
@@ -296,23 +296,36 @@ fn load(frame: &Frame, udp: usize, length: usize, scratch: &mut Scratch) -> Resu
     if behind > frame.end {
         return Err(Verdict::BadLength);
     }
-    // Behind headers, so the eight bytes that end the payload are inside the frame. What of them is
-    // older than the last word falls out by the shift, and zeros come in: the NUL that ends a line.
-    let rest = payload % 8;
+    // Two words at a time, for each look whether the frame goes on takes as long as a word. So the rest is
+    // taken from the sixteen bytes that end the payload; headers stand before it, so they are inside the
+    // frame. What of them is older falls out by shifts, and zeros come in: the NUL that ends a line.
     // SAFETY: inside the frame, as just said; any bytes are a u64.
-    let ending = unsafe { ((behind - 8) as *const u64).read_unaligned() };
-    let last = if rest == 0 { 0 } else { ending >> (64 - 8 * rest) };
-    scratch.payload.finish(payload - rest, last);
-    let mut sum = halves(last);
-    for at in 0..PAYLOAD_BYTES_MAX / 8 {
-        if at >= payload / 8 {
+    let ending = unsafe { ((behind - 16) as *const [u64; 2]).read_unaligned() };
+    let (rest, tail_bits) = (payload & 8, 8 * (payload & 7));
+    let top = |word: u64| (word >> 1) >> (63 - tail_bits);
+    let mut last = (top(ending[1]), 0);
+    if rest != 0 {
+        last = (top(ending[0]) | (ending[1] << tail_bits), last.0);
+    }
+    let pairs = payload / 16;
+    scratch.payload.finish(pairs * 16, last);
+    // The sum of the words as such, which wraps, and that of their upper halves, which does not, give that
+    // of both halves in the end: less work for each word.
+    let mut words = last.0.wrapping_add(last.1);
+    let mut upper = (last.0 >> 32) + (last.1 >> 32);
+    for at in 0..PAYLOAD_BYTES_MAX / 16 {
+        if at >= pairs {
             break;
         }
-        let Some(word) = frame.read::<u64>(start + at * 8) else { return Err(Verdict::BadLength) };
-        scratch.payload.set_word(at * 8, word);
-        sum += halves(word);
+        let Some([first, second]) = frame.read::<[u64; 2]>(start + at * 16) else {
+            return Err(Verdict::BadLength);
+        };
+        scratch.payload.set_two_words(at * 16, (first, second));
+        words = words.wrapping_add(first).wrapping_add(second);
+        upper += (first >> 32) + (second >> 32);
     }
-    Ok((payload, sum))
+    let lower = words.wrapping_sub(upper << 32);
+    Ok((payload, lower + upper))
 }
 
 /// The pseudo-header's protocol and length; its addresses are the caller's.
@@ -331,7 +344,7 @@ fn udp_header_sum(frame: &Frame, udp: usize) -> u64 {
 /// latter two.
 #[inline(always)]
 fn valid(pseudo: u64, datagram: u64, checksum: u16, interface: u32) -> bool {
-    (interface & LISTEN_VIRTUAL != 0 && fold(pseudo) == checksum) || fold(pseudo + datagram) == 0xffff
+    (interface & LISTEN_VIRTUAL != 0 && fold(pseudo) == checksum) || is_valid(pseudo + datagram)
 }
 
 /// An IPv4 address as loaded from the frame, mapped into IPv6.

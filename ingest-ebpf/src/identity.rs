@@ -182,14 +182,15 @@ pub fn split_line(
         end = payload.word(at_end) & 0xff;
     }
     let newline = end == NEWLINE;
+    let next = if newline { at_end + 1 } else { at_end };
     // Otherwise another control byte is inside the line.
-    if at_end > length || (!newline && at_end != length) {
+    if if newline { next > length } else { next != length } {
         return Err(NoIdentity::Odd);
     }
     #[expect(clippy::cast_possible_truncation, reason = "both are at most 8 * IDENTITY_WORDS_MAX")]
     let shape = ((head_bytes as u32) << 16) | tail_bytes as u32;
     store(&mut identity.shape, shape);
-    Ok(Line { value, decimals, hash: hash_end(hash, shape), next: at_end + usize::from(newline), newline })
+    Ok(Line { value, decimals, hash: hash_end(hash, shape), next, newline })
 }
 
 /// Head up to the first `:`, or to what is not ASCII: the hash so far. Its length is in `shape`.

@@ -4,9 +4,7 @@ use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
 use ingest_ebpf::{
     identity::{NoIdentity, load, split_line, store},
-    layout::{
-        BUCKET_PLACES, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX, TAG_MASK, tag,
-    },
+    layout::{BUCKET_PLACES, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX, tag},
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
 
@@ -190,7 +188,8 @@ fn find(hash: u64, scratch: &Scratch) -> Option<(u32, u32)> {
     for at in 0..BUCKET_PLACES as usize {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
         let place = unsafe { core::ptr::from_ref(&bucket.places[at]).read_volatile() };
-        if place & TAG_MASK != tag(hash) {
+        // The upper halves: masks of 64 bits would be instructions of their own.
+        if place >> 32 != tag(hash) >> 32 {
             continue;
         }
         let slot = place as u32;
