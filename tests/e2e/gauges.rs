@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::daemon::Daemon;
 use super::traffic::{Cable, cpus, stay_on};
 use super::world::{Family, World};
@@ -123,4 +125,35 @@ fn a_gauge_in_the_kernel_is_what_was_sent_last_on_any_cpu() {
         // A thread of its own, for it stays on the CPU that it was sent to last.
         std::thread::scope(|scope| scope.spawn(|| check(flags)).join().expect("the check panicked"));
     }
+}
+
+/// Three daemons, one after the other: the first is killed, the second stopped.
+fn check_restarts() {
+    let cpus = cpus();
+    let world = World::new();
+    for round in 0..3 {
+        let flags = ["--ebpf=required", "--promotion.interval=100ms", "--promotion.min-rate=1"];
+        let mut daemon = world.start(&flags);
+        assert!(!daemon.scrape().contains("\nkept_"), "nothing is left of the one before");
+        let (cable, expected) = (Cable::new(&world, Family::V4), vec![String::new(); GAUGES]);
+        let mut sender = Sender { cable, cpus: cpus.clone(), sent: 0, expected };
+        daemon.wait_for_figures("the kernel keeps gauges", |figures| {
+            (0..GAUGES).for_each(|gauge| sender.set(gauge, "7"));
+            figures.counted() > 0
+        });
+        (0..GAUGES).for_each(|gauge| sender.set(gauge, &value(gauge, round)));
+        sender.check(&daemon);
+        if round == 0 {
+            daemon.signal(Signal::KILL);
+            daemon.ended();
+        } else {
+            daemon.stop();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, CAP_BPF"]
+fn gauges_in_the_kernel_begin_anew_with_each_daemon() {
+    std::thread::scope(|scope| scope.spawn(check_restarts).join().expect("the check panicked"));
 }
