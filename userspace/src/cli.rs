@@ -306,7 +306,7 @@ pub struct ProfileFlags {
     #[arg(long = "profile.dag-id", value_name = "ID")]
     pub dag_id: Vec<String>,
 
-    /// File with such ids, one a line, read at start.
+    /// File with such ids, one a line; read again when it changes.
     #[arg(long = "profile.dag-id-file", value_name = "FILE")]
     pub dag_id_file: Option<String>,
 }

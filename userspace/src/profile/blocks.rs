@@ -18,6 +18,8 @@ pub(super) struct Block<'a> {
     pub(super) only: Vec<&'a str>,
     /// Which of the timers it is that come in seconds here and in milliseconds there.
     pub(super) seconds: Option<&'a str>,
+    /// The event that this is a still worse copy of, without the prefix.
+    pub(super) copy_of: Option<&'a str>,
     pub(super) labels: Vec<(&'a str, &'a str)>,
     /// All other lines, key and value.
     pub(super) rest: Vec<(&'a str, &'a str)>,
@@ -52,9 +54,22 @@ impl<'a> Block<'a> {
             "tagged" => self.tagged = value.split_once(' '),
             "untagged" => self.untagged = Some(value),
             "only" => self.only = value.split(' ').collect(),
+            "copy_of" => self.copy_of = Some(value),
             "seconds" => self.seconds = Some(value),
             "labels" => self.labels = pairs(value),
             _ => self.rest.push((key, value)),
+        }
+    }
+
+    fn change(&mut self, over: &Self) {
+        if !over.labels.is_empty() {
+            self.labels.clone_from(&over.labels);
+        }
+        for (key, value) in &over.rest {
+            match self.rest.iter_mut().find(|(other, _)| other == key) {
+                Some(place) => place.1 = value,
+                None => self.rest.push((key, value)),
+            }
         }
     }
 
@@ -66,6 +81,24 @@ impl<'a> Block<'a> {
     pub(super) fn has(&self, key: &str) -> bool {
         self.rest.iter().any(|(other, _)| *other == key)
     }
+}
+
+/// The blocks of a template, with what `over` says of those of the same match in their place. What is in
+/// `over` only goes in front.
+pub(super) fn overlay<'a>(mut blocks: Vec<Block<'a>>, over: Vec<Block<'a>>) -> Vec<Block<'a>> {
+    let mut new = Vec::new();
+    for block in over {
+        let mut known = false;
+        for base in blocks.iter_mut().filter(|base| base.matches.first() == block.matches.first()) {
+            known = true;
+            base.change(&block);
+        }
+        if !known {
+            new.push(block);
+        }
+    }
+    new.append(&mut blocks);
+    new
 }
 
 /// `{a: b, c: d}`.

@@ -26,24 +26,43 @@ pub struct Profile {
     /// What it is for, in a line.
     pub summary: &'static str,
     template: &'static str,
+    /// What lies under the template, if that only says what is different.
+    base: Option<&'static str>,
 }
 
+const CHART: &str = include_str!("chart.yml");
+
 /// All there are.
-pub static ALL: [Profile; 3] = [
+pub static ALL: [Profile; 5] = [
     Profile {
         name: "airflow",
         summary: "clean names and labels, base units, for Airflow 1.10 to 3.4",
         template: include_str!("airflow.yml"),
+        base: None,
     },
     Profile {
         name: "airflow-chart",
         summary: "names of the official Helm chart's mapping, its gaps filled",
-        template: include_str!("chart.yml"),
+        template: CHART,
+        base: None,
     },
     Profile {
         name: "airflow-mixin",
         summary: "series that Grafana's Airflow mixin asks for",
         template: include_str!("mixin.yml"),
+        base: None,
+    },
+    Profile {
+        name: "airflow-databand",
+        summary: "series that Databand's dashboards for Airflow ask for, the rest as airflow-chart",
+        template: include_str!("databand.yml"),
+        base: Some(CHART),
+    },
+    Profile {
+        name: "airflow-book",
+        summary: "names of the mapping in \"Data Pipelines with Apache Airflow\", the rest as airflow-chart",
+        template: include_str!("book.yml"),
+        base: Some(CHART),
     },
 ];
 

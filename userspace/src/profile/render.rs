@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use super::Profile;
-use super::blocks::{Block, parse};
+use super::blocks::{Block, overlay, parse};
 use super::settings::{Client, Settings, Version};
 
 /// Unbounded, so never a label.
@@ -16,7 +16,10 @@ const TAGS_NEVER_KEPT: &str = "job_id, run_id";
 
 /// The mapping file of a profile.
 pub(super) fn render(profile: &Profile, settings: &Settings) -> String {
-    let (head, blocks) = parse(profile.template);
+    let (head, mut blocks) = parse(profile.template);
+    if let Some(base) = profile.base {
+        blocks = overlay(parse(base).1, blocks);
+    }
     let mut out = String::new();
     let prefixes: Vec<&str> = settings.prefixes.iter().map(|prefix| prefix.as_str()).collect();
     let seen = if settings.version_seen { " or what is seen" } else { "" };
@@ -168,6 +171,8 @@ impl Rules<'_> {
         } else if let Some((name, _)) = block.tagged {
             let name = name.replace(['<', '>'], "");
             let _ = writeln!(self.out, "  same_event: {{name: '{prefix}{name}', rank: {}}}", source.rank);
+        } else if let Some(name) = block.copy_of {
+            let _ = writeln!(self.out, "  same_event: {{name: '{prefix}{name}', rank: 4}}");
         }
         if seconds {
             self.out.push_str("  timer_unit: seconds\n");
@@ -214,12 +219,15 @@ fn references(text: &str, captures: &[&str]) -> String {
 
 /// Those that the pattern of the source has a value for.
 fn labels(block: &Block<'_>, source: &Source<'_>, captures: &[&str], place: Place<'_>) -> Vec<String> {
+    let named = block.labels.iter().any(|(_, value)| *value == "<prefix>");
+    let deployment = place.deployment.filter(|_| !named);
     let mut labels: Vec<String> =
-        place.deployment.iter().map(|deployment| format!("deployment: \"{deployment}\"")).collect();
+        deployment.iter().map(|deployment| format!("deployment: \"{deployment}\"")).collect();
     for (key, value) in &block.labels {
         let name = value.trim_matches(['<', '>']);
         let value = match &source.dag {
             Some((id, _)) if *value == "<dag>" => (*id).to_owned(),
+            _ if *value == "<prefix>" => place.prefix.unwrap_or_default().to_owned(),
             _ if !value.starts_with('<') => (*value).to_owned(),
             _ => match captures.iter().position(|capture| *capture == name) {
                 Some(index) => format!("${}", index + 1),
