@@ -82,8 +82,13 @@ until_is trial_first 7
 say "started by its socket; what came before the start is counted"
 
 # A shell's own kill: the daemon gets no chance to take its filter off the sockets that systemd holds.
-kill -KILL "$(systemctl show -p MainPID --value rotameter)"
-sleep 1
+killed=$(systemctl show -p MainPID --value rotameter)
+kill -KILL "$killed"
+for _ in $(seq 120); do
+    pid=$(systemctl show -p MainPID --value rotameter)
+    [ "$pid" != "$killed" ] && [ "$pid" != 0 ] && break
+    sleep 0.5
+done
 until_active
 send trial.second 9
 until_is trial_second 9
