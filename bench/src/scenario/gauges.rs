@@ -17,6 +17,8 @@ const NAME: &str = "gauges";
 const GENERATOR_CPU: usize = 0;
 const SEED: u64 = 3;
 const DIFFERENCES_SHOWN: usize = 3;
+/// Where a full ring passes to; loss is not what is asked here.
+const READ_BUFFER_BYTES: u64 = 64 << 20;
 /// Which lines get a slot.
 const RULES: [(&str, Option<&str>); 3] = [
     ("nothing in slots", Some("--promotion.min-rate=1000000000")),
@@ -82,7 +84,7 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
 }
 
 fn play(lab: &Lab, pair: Pair, ours: &Contestant, payloads: &Payloads, speed: f64) -> anyhow::Result<Run> {
-    let server = Server::start(ours, &lab.setup(Doors::Xdp))?;
+    let server = Server::start(ours, &lab.setup(Doors::Xdp).read_buffer(READ_BUFFER_BYTES))?;
     let mut wire = load::Wire::new(pair, payloads)?;
     let all = payloads.len() as u64;
     let mut middle = None;
