@@ -105,9 +105,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub(super) fn log_changes(changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Attached { interface } => info!(interface, "door opened"),
-            Change::Detached { interface } => info!(interface, "door shut"),
-            Change::Refused(Refusal { interface, reason, .. }) => warn!(interface, reason, "door not opened"),
+            Change::Attached { interface, loopback: false } => info!(interface, "XDP attached"),
+            Change::Detached { interface, loopback: false } => info!(interface, "XDP detached"),
+            Change::Attached { interface, loopback: true } => info!(interface, "TCX attached"),
+            Change::Detached { interface, loopback: true } => info!(interface, "TCX detached"),
+            Change::Refused(Refusal { interface, reason, loopback: false }) => {
+                warn!(interface, reason, "XDP not attached");
+            }
+            Change::Refused(Refusal { interface, reason, loopback: true }) => {
+                warn!(interface, reason, "TCX not attached");
+            }
         }
     }
 }

@@ -77,8 +77,8 @@ pub struct Refusal {
 /// What a look at the interfaces changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Attached { interface: String },
-    Detached { interface: String },
+    Attached { interface: String, loopback: bool },
+    Detached { interface: String, loopback: bool },
     Refused(Refusal),
 }
 
@@ -183,7 +183,7 @@ impl Doors {
             .collect();
         for index in gone {
             if let Some(attached) = self.attached.remove(&index) {
-                changes.push(Change::Detached { interface: attached.name });
+                changes.push(Change::Detached { interface: attached.name, loopback: attached.loopback });
             }
         }
         self.refused.retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
@@ -202,7 +202,7 @@ impl Doors {
                     let loopback = interface.loopback;
                     let attached = Attached { name: name.clone(), loopback, _link: link };
                     self.attached.insert(interface.index, attached);
-                    changes.push(Change::Attached { interface: name });
+                    changes.push(Change::Attached { interface: name, loopback });
                 }
                 Err(reason) => {
                     // Tried again at each look, for what stood in the way may go; told once.
