@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Wire},
+    offer::{Offer, Wire, unspoilt},
     totals::Totals,
     trial::{Probe, Trial},
     workload::Workload,
@@ -72,7 +72,8 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
             // One after the other in each run, so that a noisy minute falls on all alike.
             for (place, contestant) in contestants.iter().enumerate() {
                 let setup = lab.setup(Doors::Xdp).read_buffer(READ_BUFFER_BYTES);
-                for (column, (cost, rate)) in run(lab, pair, contestant, &setup)?.into_iter().enumerate() {
+                let found = unspoilt(|| run(lab, pair, contestant, &setup))?;
+                for (column, (cost, rate)) in found.into_iter().enumerate() {
                     costs[place][column].push(cost);
                     achieved[place][column] = rate;
                 }
