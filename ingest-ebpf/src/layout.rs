@@ -19,7 +19,7 @@ pub const IDENTITY_WORDS_MAX: usize = 32;
 /// Digits of a value that the splitter reads; 15 digits are exact in an `f64`.
 pub const VALUE_DIGITS_MAX: usize = 15;
 /// Largest value that a slot takes. A slot's sum is 64 bits wide: at 20 million datagrams/s of this
-/// value it wraps after more than three minutes, and it is read every few seconds.
+/// value it wraps after more than three minutes; by default it is read within sixteen seconds.
 pub const SLOT_VALUE_MAX: u64 = u32::MAX as u64;
 /// UDP ports that the doors may serve.
 pub const LISTEN_PORTS_MAX: usize = 8;
