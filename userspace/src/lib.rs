@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod live;
 
 pub mod process;
+pub mod scheduling;
 pub mod self_metrics;
 pub mod version;
 

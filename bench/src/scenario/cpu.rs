@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    offer::{Offer, Wire, unspoilt},
+    offer::{Offer, Sent, Wire, unspoilt},
     totals::Totals,
     trial::{Probe, Trial},
     workload::Workload,
@@ -24,6 +24,8 @@ const NAME: &str = "cpu";
 const GENERATOR_CPU: usize = 0;
 /// The same for every program, large enough that no rate loses for want of it.
 const READ_BUFFER_BYTES: u64 = 64 << 20;
+/// The least at a given rate: whatever a server does once a second must fall into each run alike.
+const PACED: Duration = Duration::from_secs(2);
 const C_SERVER_NS: f64 = 700.0;
 /// To find the highest rate without loss, and how much below what was carried the next one is.
 const ATTEMPTS: usize = 12;
@@ -43,6 +45,12 @@ const PACES: [Pace; 3] = [
     Pace { rate: Some(50_000.0), burst: 5 },
     Pace { rate: None, burst: 512 },
 ];
+
+impl Pace {
+    fn lasting(self, lab: &Lab) -> Duration {
+        if self.rate.is_some() { lab.duration.max(PACED) } else { lab.duration }
+    }
+}
 
 /// What one datagram costs, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -69,10 +77,11 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
         let mut costs = vec![vec![Vec::new(); Workload::ALL.len() * PACES.len()]; contestants.len()];
         let mut achieved = vec![vec![0.0; Workload::ALL.len() * PACES.len()]; contestants.len()];
         for _ in 0..lab.runs {
+            let bare = unspoilt(|| bare(lab, pair, &contestants[0]))?;
             // One after the other in each run, so that a noisy minute falls on all alike.
             for (place, contestant) in contestants.iter().enumerate() {
                 let setup = lab.setup(Doors::Xdp).read_buffer(READ_BUFFER_BYTES);
-                let found = unspoilt(|| run(lab, pair, contestant, &setup))?;
+                let found = unspoilt(|| run(lab, pair, contestant, &setup, &bare))?;
                 for (column, (cost, rate)) in found.into_iter().enumerate() {
                     costs[place][column].push(cost);
                     achieved[place][column] = rate;
@@ -83,34 +92,44 @@ pub fn measure(lab: &Lab) -> anyhow::Result<Findings> {
     })
 }
 
-/// One server's life: warm, then every workload at every pace.
-fn run(lab: &Lab, pair: Pair, contestant: &Contestant, setup: &Setup) -> anyhow::Result<Vec<(Cost, f64)>> {
+/// What the sending alone costs: the same frames, dropped where a door would take them.
+fn bare(lab: &Lab, pair: Pair, judged: &Contestant) -> anyhow::Result<Vec<Sent>> {
     let wire = Wire::new(pair)?;
-    // First what the sending alone costs: the same frames, dropped where a door would take them.
+    let _drop = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
     let mut bare = Vec::new();
-    {
-        let _drop = RawProgram::load(Action::Drop)?.attach(pair.receiving)?;
-        for workload in Workload::ALL {
-            let mut offer = Offer::new(&wire, workload.payloads(), &contestant.judge)?;
-            for pace in PACES {
-                bare.push(offer.send(pace.rate, pace.burst, lab.duration, &mut Totals::default())?);
-            }
+    for workload in Workload::ALL {
+        let mut offer = Offer::new(&wire, workload.payloads(), &judged.judge)?;
+        for pace in PACES {
+            bare.push(offer.send(pace.rate, pace.burst, pace.lasting(lab), &mut Totals::default())?);
         }
     }
+    Ok(bare)
+}
+
+/// One server's life: warm, then every workload at every pace.
+fn run(
+    lab: &Lab,
+    pair: Pair,
+    contestant: &Contestant,
+    setup: &Setup,
+    bare: &[Sent],
+) -> anyhow::Result<Vec<(Cost, f64)>> {
+    let wire = Wire::new(pair)?;
     let mut offers = Vec::new();
     for workload in Workload::ALL {
         offers.push(Offer::new(&wire, workload.payloads(), &contestant.judge)?);
     }
     let mut trial = Trial::start(pair, contestant, setup)?;
     trial.warm(&mut offers)?;
-    let mut bare = bare.into_iter();
+    let mut bare = bare.iter();
     let mut found = Vec::new();
     for (place, workload) in Workload::ALL.into_iter().enumerate() {
         for pace in PACES {
             let what = || format!("{}, {} at {pace}", contestant.name, workload.name());
-            let probe = exactly(&mut trial, &mut offers[place], pace, lab.duration).with_context(what)?;
+            let probe =
+                exactly(&mut trial, &mut offers[place], pace, pace.lasting(lab)).with_context(what)?;
             trial.check_series(&offers).with_context(what)?;
-            let kernel = probe.kernel_ns(&bare.next().unwrap_or_default());
+            let kernel = probe.kernel_ns(bare.next().unwrap_or(&Sent::default()));
             found.push((Cost { server: probe.server_ns(), kernel }, probe.sent.rate()));
         }
     }

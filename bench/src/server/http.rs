@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,8 @@ use anyhow::Context as _;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// More than any scenario's exposition.
 const BODY_BYTES_MAX: u64 = 1 << 30;
+
+const DISCARDED_AT_ONCE: usize = 1 << 20;
 
 /// An exposition as it came.
 #[derive(Debug)]
@@ -73,6 +76,32 @@ pub(crate) fn get(address: &str, path: &str) -> anyhow::Result<Scrape> {
     let elapsed = began.elapsed();
     anyhow::ensure!(status == 200, "{path}: status {status}: {}", String::from_utf8_lossy(&body).trim());
     Ok(Scrape { body, elapsed })
+}
+
+/// Asks for a page and has the kernel throw it away as it comes: a scraper elsewhere, of which this machine
+/// sees no more than its packets. Returns the number of bytes, head included.
+///
+/// # Errors
+///
+/// Nobody listens, the connection breaks, or the answer is not 200.
+pub(crate) fn discard(address: &str, path: &str) -> anyhow::Result<u64> {
+    let mut reader = ask(address, path)?;
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = parse_status(&line)?;
+    anyhow::ensure!(status == 200, "{path}: status {status}");
+    let mut bytes = (line.len() + reader.buffer().len()) as u64;
+    loop {
+        // SAFETY: with MSG_TRUNC a TCP socket writes no byte anywhere (tcp(7)).
+        let taken = unsafe {
+            libc::recv(reader.get_ref().as_raw_fd(), std::ptr::null_mut(), DISCARDED_AT_ONCE, libc::MSG_TRUNC)
+        };
+        match u64::try_from(taken) {
+            Ok(0) => return Ok(bytes),
+            Ok(taken) => bytes += taken,
+            Err(_) => return Err(std::io::Error::last_os_error()).with_context(|| format!("reading {path}")),
+        }
+    }
 }
 
 fn ask(address: &str, path: &str) -> anyhow::Result<BufReader<TcpStream>> {

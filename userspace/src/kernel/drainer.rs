@@ -17,7 +17,7 @@ use rustix::{
 };
 use tracing::warn;
 
-use crate::{clock::Timestamp, pipeline::Pipeline};
+use crate::{clock::Timestamp, pipeline::Pipeline, scheduling};
 
 /// How long a record may lie in a ring when no scrape asks for it.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -73,6 +73,7 @@ const STOP: u64 = 0;
 const RING: u64 = 1;
 
 fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) {
+    scheduling::prefer_short_slices();
     let mut window_began = Timestamp::now();
     let mut expired = window_began;
     let mut expire_interval = EXPIRE_INTERVAL;

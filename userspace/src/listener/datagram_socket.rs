@@ -22,6 +22,7 @@ use super::socket;
 use super::{Intake, LocalAddress};
 use crate::clock::Timestamp;
 use crate::datagram::{Datagram, Source, Transport};
+use crate::scheduling;
 
 /// A drain ends after this many datagrams: more than a buffer of 16 MiB can hold of the
 /// smallest (768 bytes each in the kernel's count), so only a sender who never pauses can reach it.
@@ -250,6 +251,7 @@ impl DatagramSocket {
     }
 
     fn read_until_stopped(&self, intake: &dyn Intake) {
+        scheduling::prefer_short_slices();
         let mut backoff = BACKOFF;
         while !self.stopping.load(Ordering::Relaxed) {
             let outcome = self.wait_readable().and_then(|()| {
