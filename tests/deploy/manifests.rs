@@ -27,16 +27,20 @@ fn valid(name: &str, yaml: &str) -> Vec<Value> {
     let said =
         String::from_utf8_lossy(&outcome.stdout).into_owned() + &String::from_utf8_lossy(&outcome.stderr);
     assert!(outcome.status.success(), "{name}: {said}");
-    let objects: Vec<Value> = yaml_serde::Deserializer::from_str(yaml)
-        .map(|document| Value::deserialize(document).expect("YAML that has been read before"))
-        .filter(|document| !document.is_null())
-        .collect();
+    let objects = documents(yaml);
     assert_eq!(said.lines().count(), objects.len(), "{name}: {said}");
     for object in &objects {
         probes_are_cheap(name, object);
         flags_are_known(name, object);
     }
     objects
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    yaml_serde::Deserializer::from_str(yaml)
+        .map(|document| Value::deserialize(document).expect("YAML"))
+        .filter(|document| !document.is_null())
+        .collect()
 }
 
 #[track_caller]
@@ -46,10 +50,14 @@ fn overlay(name: &str) -> Vec<Value> {
 }
 
 fn helm(arguments: &[&str]) -> Command {
+    release("metrics", "rotameter", arguments)
+}
+
+fn release(name: &str, namespace: &str, arguments: &[&str]) -> Command {
     let mut helm = Command::new(named("ROTAMETER_HELM"));
-    helm.args(["template", "metrics"])
+    helm.args(["template", name])
         .arg(folder("deploy/helm/rotameter"))
-        .args(["--namespace", "rotameter"])
+        .args(["--namespace", namespace])
         .args(arguments);
     helm
 }
@@ -213,6 +221,44 @@ fn the_chart_renders_what_it_promises() {
     assert_eq!(one(&objects, "Role")["metadata"]["namespace"], "airflow");
 }
 
+/// Kind, namespace and name of each object of a release with everything on.
+#[track_caller]
+fn identities(name: &str, namespace: &str, more: &[&str]) -> Vec<(String, String, String)> {
+    let (all, extra) = (values("all-values.yaml"), "extraManifests=null,service.extraNames=null");
+    let mut helm = release(name, namespace, &["--values", &all, "--set", extra]);
+    let rendered = output(helm.args(more));
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let identity = |object: Value| {
+        let kind = text(&object["kind"]).expect("a kind");
+        let is_clusters = matches!(&*kind, "ClusterRole" | "ClusterRoleBinding" | "PriorityClass");
+        let place = text(&object["metadata"]["namespace"]).unwrap_or_else(|| namespace.to_owned());
+        let name = text(&object["metadata"]["name"]).expect("a name");
+        assert!(kind != "Service" || name.len() <= 63, "{name}");
+        (kind, if is_clusters { String::new() } else { place }, name)
+    };
+    documents(&rendered).into_iter().map(identity).collect()
+}
+
+#[test]
+#[ignore = "needs helm; cargo xtask test brings it"]
+fn releases_have_no_object_in_common() {
+    let long = "a-release-with-a-name-as-long-as-helm-lets-it-become";
+    let in_airflow = ["--set", "sender.namespace=airflow"];
+    for (first, second, more) in [
+        (("metrics", "one"), ("metrics", "two"), &[][..]),
+        (("metrics", "one"), ("metrics", "two"), &in_airflow[..]),
+        (("metrics", "one-two"), ("two-metrics", "one"), &[]),
+        (("metrics", "one"), ("others", "one"), &[]),
+        ((&format!("{long}a"), "one"), (&format!("{long}b"), "one"), &[]),
+    ] {
+        let first = identities(first.0, first.1, more);
+        let second = identities(second.0, second.1, more);
+        assert!(first.len() > 12 && first.len() == second.len());
+        let common: Vec<_> = first.iter().filter(|object| second.contains(object)).collect();
+        assert!(common.is_empty(), "{common:?}");
+    }
+}
+
 #[test]
 #[ignore = "needs helm; cargo xtask test brings it"]
 fn a_value_out_of_range_is_named() {
@@ -226,10 +272,23 @@ fn a_value_out_of_range_is_named() {
         ("image.digest=sha256:12", "/image/digest"),
         ("podMonitor.interval=often", "/podMonitor/interval"),
         ("registry.maxseries=5", "maxseries"),
+        ("registry.maxSeries=null", "maxSeries"),
+        ("statsd=null", "statsd"),
+        ("profile.name=airfow", "/profile/name"),
+        ("fullnameOverride=A b", "/fullnameOverride"),
     ] {
         let message = attempt(&mut helm(&["--set", value])).expect_err("a value that is out of range");
         assert!(message.contains(named), "{value}: {message}");
     }
+}
+
+#[test]
+fn the_chart_knows_every_profile() {
+    let schema: Value =
+        serde_json::from_str(&super::tools::text("deploy/helm/rotameter/values.schema.json")).expect("JSON");
+    let names = std::iter::once("").chain(rotameter::profile::ALL.iter().map(|profile| profile.name));
+    let listed = &schema["properties"]["profile"]["properties"]["name"]["enum"];
+    assert_eq!(*listed, names.map(Value::from).collect::<Value>());
 }
 
 /// The block for Airflow's chart is text to that chart; Kubernetes must be able to read it.

@@ -39,6 +39,9 @@ const AMENDS: Duration = Duration::from_secs(600);
 pub struct MappingFile {
     path: Option<PathBuf>,
     options: LoadOptions,
+    /// Held by whoever changes the rules, also while files are read; taken before `state`.
+    changing: Mutex<()>,
+    /// Scrapes and pages wait for it, so it is never held while a file is read.
     state: Mutex<State>,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -97,6 +100,7 @@ impl MappingFile {
         let file = Self {
             path: path.map(Path::to_owned),
             options,
+            changing: Mutex::new(()),
             state: Mutex::new(State { tried, looked: tried, profile }),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -111,16 +115,20 @@ impl MappingFile {
     ///
     /// Why the old rules stay; counted and logged already.
     pub fn reload(&self, pipeline: &Pipeline) -> anyhow::Result<()> {
-        let mut state = self.state.lock();
-        state.tried = fingerprints(self.path.as_deref(), state.profile.as_ref());
-        state.looked = state.tried;
-        let mut profile = state.profile.clone();
+        let _changing = self.changing.lock();
+        let mut profile = self.profile();
+        // Before the content is read: a change after that shows.
+        let tried = fingerprints(self.path.as_deref(), profile.as_ref());
+        {
+            let mut state = self.state.lock();
+            (state.tried, state.looked) = (tried, tried);
+        }
         let ids = profile.as_mut().map_or(Ok(()), Selected::read_dag_ids);
         let reloaded = ids
             .context("reading the ids of DAGs (--profile.dag-id-file)")
             .and_then(|()| self.load_into(pipeline, profile.as_ref()));
         if reloaded.is_ok() {
-            state.profile = profile;
+            self.state.lock().profile = profile;
         }
         match reloaded {
             Ok(rules) => {
@@ -138,6 +146,10 @@ impl MappingFile {
                 Err(error)
             }
         }
+    }
+
+    fn profile(&self) -> Option<Selected> {
+        self.state.lock().profile.clone()
     }
 
     /// Whether there is a profile whose rules go by what comes.
@@ -177,8 +189,8 @@ impl MappingFile {
 
     /// Lets the profile look at what has come; if that makes another one of it, puts that in force.
     pub fn learn(&self, pipeline: &Pipeline) {
-        let mut state = self.state.lock();
-        let Some(mut profile) = state.profile.clone() else { return };
+        let _changing = self.changing.lock();
+        let Some(mut profile) = self.profile() else { return };
         let before = profile.clone();
         let learned = profile.learn(|family| pipeline.family_total(family));
         if learned == Learned::Nothing {
@@ -202,7 +214,7 @@ impl MappingFile {
                 Err(error) => warn!(why = format!("{error:#}"), "the rules in force stay"),
             }
         }
-        state.profile = Some(profile);
+        self.state.lock().profile = Some(profile);
     }
 
     fn load_into(&self, pipeline: &Pipeline, profile: Option<&Selected>) -> anyhow::Result<usize> {
@@ -218,8 +230,8 @@ impl MappingFile {
     /// still being written is left alone.
     #[must_use]
     pub fn has_changed(&self) -> bool {
+        let now = fingerprints(self.path.as_deref(), self.profile().as_ref());
         let mut state = self.state.lock();
-        let now = fingerprints(self.path.as_deref(), state.profile.as_ref());
         // A file that is not there now may come back.
         let is_gone =
             |(then, now): (&Option<Fingerprint>, &Option<Fingerprint>)| then.is_some() && now.is_none();
@@ -281,6 +293,36 @@ mod tests {
         fs::write(&path, TWO).unwrap();
         file.reload(&pipeline).unwrap();
         assert_eq!((rules(&pipeline), file.counts()), (2, (1, 1)));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_file_that_is_being_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mapping.yml");
+        fs::write(&path, ONE).unwrap();
+        let selected =
+            Selected::new(profile::Profile::named("airflow").unwrap(), profile::Settings::default());
+        let (file, _) = MappingFile::open(Some(&path), Some(selected), LoadOptions::default()).unwrap();
+        let pipeline = pipeline();
+        // Reading a pipe lasts until its writer is done.
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        std::thread::scope(|scope| {
+            let reload = scope.spawn(|| file.reload(&pipeline));
+            let mut writer = fs::File::options().write(true).open(&path).unwrap();
+            let (done, answered) = std::sync::mpsc::channel();
+            let (file, pipeline) = (&file, &pipeline);
+            scope.spawn(move || {
+                let profile = file.profile_reading().is_some() && file.profile_summary().is_some();
+                let _ = done.send((profile, file.learns(), file.has_changed(), rules(pipeline)));
+            });
+            let answer = answered.recv_timeout(Duration::from_secs(10));
+            assert_eq!(answer.expect("it waits for the file"), (true, true, false, 0));
+            io::Write::write_all(&mut writer, TWO.as_bytes()).unwrap();
+            drop(writer);
+            reload.join().unwrap().unwrap();
+        });
+        assert_eq!(rules(&pipeline), 2);
     }
 
     #[test]

@@ -292,11 +292,13 @@ impl Pipeline {
             tables.grace.wait()?;
         }
         let now = Timestamp::now();
+        // Thousands of rules take their time to go, so they outlive the guard.
+        let _old_rules;
         let mut core = self.core.lock();
         if let Some(tables) = &self.tables {
             core.release(tables, now);
         }
-        core.mapper = mapper;
+        _old_rules = std::mem::replace(&mut core.mapper, mapper);
         core.registry.rules_changed();
         core.cache.clear();
         core.results.clear();

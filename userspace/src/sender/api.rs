@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::{Discriminant, discriminant},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -79,10 +80,21 @@ pub(super) enum ApiError {
     Json(#[from] serde_json::Error),
 }
 
+pub(super) type Way = (Discriminant<ApiError>, Option<StatusCode>);
+
 impl ApiError {
     /// The version from which a watch should go on is too old.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::GONE, .. })
+    }
+
+    /// Tells one way to fail from another, whatever the message says.
+    pub(super) fn way(&self) -> Way {
+        let status = match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        };
+        (discriminant(self), status)
     }
 }
 

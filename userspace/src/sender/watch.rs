@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::{
-    api::{ApiError, Endpoint},
+    api::{ApiError, Endpoint, Way},
     directory::{PODS_MAX, PodDirectory},
     pod::{Found, Item},
 };
@@ -25,6 +25,8 @@ const WATCH_PATIENCE: Duration = Duration::from_secs(WATCH_SECONDS + 30);
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
+/// Ways to fail that are warned of between two successes; a server can think of any status.
+const WARNED_MAX: usize = 16;
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ fn percent_encoded(text: &str) -> String {
 
 /// Keeps `directory` up to date until it is aborted. A server that is away leaves it as it is.
 pub async fn follow(source: PodSource, endpoint: Endpoint, scope: Scope, directory: Arc<PodDirectory>) {
-    let mut follower = Follower { endpoint, scope, directory, failures: 0 };
+    let mut follower = Follower { endpoint, scope, directory, failures: 0, warned: Vec::new() };
     loop {
         let outcome = match source {
             PodSource::ApiServer => follower.list_and_watch().await,
@@ -87,6 +89,8 @@ struct Follower {
     directory: Arc<PodDirectory>,
     /// In a row.
     failures: u32,
+    /// What went wrong in that row, each way once.
+    warned: Vec<Way>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,14 +119,14 @@ struct Event<'a> {
 impl Follower {
     async fn list_and_watch(&mut self) -> Result<(), ApiError> {
         let mut version = self.list().await?;
-        self.succeeded();
+        // No end of the failures yet: who may list may still not be allowed to watch.
+        self.directory.count_request(true);
         loop {
             match self.watch(&version).await {
                 Ok(reached) => version = reached,
                 Err(error) if error.is_gone() => return Ok(()),
                 Err(error) => return Err(error),
             }
-            self.succeeded();
             // A server that ends each watch at once must not be asked without end.
             sleep(RETRY_FIRST).await;
         }
@@ -152,7 +156,7 @@ impl Follower {
     }
 
     /// Applies changes until the server ends the watch; returns the version that was reached.
-    async fn watch(&self, version: &str) -> Result<String, ApiError> {
+    async fn watch(&mut self, version: &str) -> Result<String, ApiError> {
         let path = format!(
             "{}watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={}",
             self.scope.path(),
@@ -160,6 +164,7 @@ impl Follower {
         );
         let mut reached = version.to_owned();
         let mut body = self.endpoint.get(&path).await?.into_body();
+        self.succeeded();
         let mut lines = Vec::new();
         while let Some(part) = self.endpoint.part(&mut body, WATCH_PATIENCE).await? {
             lines.extend_from_slice(&part);
@@ -216,6 +221,7 @@ impl Follower {
 
     fn succeeded(&mut self) {
         self.directory.count_request(true);
+        self.warned.clear();
         if std::mem::take(&mut self.failures) > 0 {
             info!(server = self.endpoint.server(), "the list of pods is followed again");
         }
@@ -228,8 +234,9 @@ impl Follower {
         let wait = RETRY_FIRST.saturating_mul(1 << self.failures.min(6)).min(RETRY_LONGEST);
         // So that the daemons of a cluster do not all come back at the same moment.
         let wait = wait.mul_f64(1.0 + f64::from(std::process::id() % 64) / 128.0);
+        let first_of_its_way = self.first_of_its_way(&error);
         let why = format!("{:#}", anyhow::Error::new(error));
-        if self.failures == 0 {
+        if first_of_its_way {
             warn!(
                 server = self.endpoint.server(),
                 why, "no list of pods, so new senders are unknown; trying on (docs/senders.md)"
@@ -239,6 +246,16 @@ impl Follower {
         }
         self.failures = self.failures.saturating_add(1);
         sleep(wait).await;
+    }
+
+    /// Whether nothing has failed like this since the last success.
+    fn first_of_its_way(&mut self, error: &ApiError) -> bool {
+        let way = error.way();
+        let is_new = self.warned.len() < WARNED_MAX && !self.warned.contains(&way);
+        if is_new {
+            self.warned.push(way);
+        }
+        is_new
     }
 }
 
@@ -258,6 +275,7 @@ fn refused(status: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api::Trust;
     use super::*;
 
     #[test]
@@ -265,6 +283,28 @@ mod tests {
         let scope = Scope { node: Some("n 1".to_owned()), namespace: Some("air".to_owned()) };
         assert_eq!(scope.path(), "/api/v1/namespaces/air/pods?fieldSelector=spec.nodeName%3Dn%201&");
         assert_eq!(Scope::default().path(), "/api/v1/pods?");
+    }
+
+    #[test]
+    fn each_way_to_fail_is_warned_of_once_until_it_goes_well() {
+        let endpoint = Endpoint::new("http://127.0.0.1:1", &Trust::Anybody, None).unwrap();
+        let directory = Arc::new(PodDirectory::default());
+        let mut follower =
+            Follower { endpoint, scope: Scope::default(), directory, failures: 0, warned: Vec::new() };
+        let status = |code| refused(&format!(r#"{{"code":{code},"message":"m"}}"#));
+        let away =
+            || ApiError::Connect { server: String::new(), source: std::io::ErrorKind::TimedOut.into() };
+        let mut is_new = |error: &ApiError| follower.first_of_its_way(error);
+        assert!(is_new(&status(401)) && !is_new(&status(401)), "the same again");
+        assert!(is_new(&status(403)), "another status");
+        assert!(is_new(&away()) && !is_new(&away()));
+        assert!(!is_new(&status(401)), "it was said before");
+        follower.succeeded();
+        assert!(follower.first_of_its_way(&status(403)));
+        assert_eq!(
+            (500..600).filter(|code| follower.first_of_its_way(&status(*code))).count(),
+            WARNED_MAX - 1
+        );
     }
 
     #[test]

@@ -1,14 +1,19 @@
+{{/* With "-statsd" behind it, it is still a name for a Service. What is cut off is told apart by a hash. */}}
 {{- define "rotameter.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
-{{- else -}}
-{{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $chart := default .Chart.Name .Values.nameOverride -}}
+{{- $name = ternary .Release.Name (printf "%s-%s" .Release.Name $chart) (contains $chart .Release.Name) -}}
 {{- end -}}
+{{- if gt (len $name) 56 -}}
+{{- $name = printf "%s-%s" (trunc 47 $name | trimSuffix "-") (sha256sum $name | trunc 8) -}}
 {{- end -}}
+{{- $name -}}
+{{- end -}}
+
+{{/* For what another namespace's release of the same name would make as well. No namespace has a dot in it. */}}
+{{- define "rotameter.clusterName" -}}
+{{- printf "%s.%s" .Release.Namespace (include "rotameter.fullname" .) -}}
 {{- end -}}
 
 {{- define "rotameter.selectorLabels" -}}
@@ -73,7 +78,7 @@ spec:
   hostNetwork: true
   dnsPolicy: ClusterFirstWithHostNet
   {{- if or .Values.priorityClass.create .Values.priorityClass.name }}
-  priorityClassName: {{ default (include "rotameter.fullname" .) .Values.priorityClass.name }}
+  priorityClassName: {{ default (include "rotameter.clusterName" .) .Values.priorityClass.name }}
   {{- end }}
   {{- end }}
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
@@ -242,5 +247,8 @@ spec:
   {{- with .monitor.metricRelabelings }}
   metricRelabelings:
     {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .monitor.endpoint }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
