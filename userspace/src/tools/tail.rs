@@ -18,7 +18,7 @@ pub struct TailFlags {
     #[command(flatten)]
     follow: FollowFlags,
     /// End after so many lines.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Show the series that each line goes to, or why it is refused.
     #[arg(long)]

@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A year is as good as for ever, and can be added to a time.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
 const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// Less would end it before the first datagram.
+const BYTES_LEAST: u64 = 4096;
 
 /// Records datagrams into a file, for `rotameter replay` and `rotameter diff`, or for Wireshark.
 ///
@@ -70,6 +72,8 @@ pub struct CaptureFlags {
 pub fn capture(flags: &CaptureFlags) -> anyhow::Result<()> {
     // Everything that can fail, before the file is there.
     let filter = flags.follow.own()?;
+    let max_bytes = flags.max_bytes;
+    anyhow::ensure!(max_bytes >= BYTES_LEAST, "--max-bytes={max_bytes}: no datagram fits; 4Ki at least");
     let origin = match (&flags.listen, &flags.interface) {
         (Some(address), _) => Origin::Port(bind(address)?),
         (_, Some(name)) => Origin::Interface(Box::new(Interface::open(name, &flags.ports.ports())?)),

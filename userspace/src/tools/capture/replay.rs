@@ -49,7 +49,10 @@ fn speed(text: &str) -> Result<f64, &'static str> {
 /// The file cannot be read, was cut off, or holds no datagram; the address cannot be reached.
 pub fn replay(flags: &ReplayFlags) -> anyhow::Result<()> {
     let to = std::net::ToSocketAddrs::to_socket_addrs(&flags.to)
-        .with_context(|| format!("--to={:?}: write host:port", flags.to))?
+        .with_context(|| match flags.to.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => format!("--to: looking up {host:?}"),
+            _ => format!("--to={:?}: write host:port", flags.to),
+        })?
         .next()
         .with_context(|| format!("--to={:?}: the name has no address", flags.to))?;
     let mut sockets = Sockets::new(to);

@@ -140,9 +140,14 @@ pub(super) fn look(origin: &Origin, settings: &[Setting], listening: &[u16]) -> 
         ),
         None => {}
     }
-    let on = get("STATSD_ON").is_some_and(|on| is_true(&on.value));
+    // Where it is only missing, a mistake that comes behind it is told at once, too.
+    let on = get("STATSD_ON").is_none_or(|on| is_true(&on.value));
     let port = get("STATSD_PORT");
-    if on && (origin.whole || port.is_some() || get("STATSD_HOST").is_some()) && !listening.is_empty() {
+    let is_set = get("STATSD_ON").is_some();
+    if on
+        && (origin.whole && is_set || port.is_some() || get("STATSD_HOST").is_some())
+        && !listening.is_empty()
+    {
         let number = port.map_or(Some(PORT_DEFAULT), |port| port.value.parse().ok());
         if number.is_none_or(|number| !listening.contains(&number)) {
             let ports: Vec<String> = listening.iter().map(u16::to_string).collect();
@@ -165,7 +170,7 @@ pub(super) fn look(origin: &Origin, settings: &[Setting], listening: &[u16]) -> 
     let host = get("STATSD_HOST").map_or("localhost", |host| host.value.as_str());
     let in_pod = settings.iter().any(|setting| setting.key == "KUBERNETES_SERVICE_HOST");
     let local = matches!(host, "localhost" | "127.0.0.1" | "::1" | "");
-    if on && local && in_pod {
+    if on && (is_set || get("STATSD_HOST").is_some()) && local && in_pod {
         find(
             "localhost-in-pod",
             Severity::Warning,
@@ -243,6 +248,16 @@ mod tests {
         assert_eq!(found(&GOOD.replace("9125", "9102"), true, &[9125]), ["wrong-port"]);
         // A daemon that does not answer has unknown ports.
         assert!(found(&GOOD.replace("9125", "9102"), true, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_behind_a_missing_switch_is_told_with_it() {
+        let misspelt =
+            GOOD.replace("METRICS__STATSD_ON", "METRICS_STATSD_ON").replace("10.0.0.1", "http://x");
+        let rules = found(&misspelt.replace("9125", "8126"), false, &[9125]);
+        assert_eq!(rules, ["single-underscore", "statsd-off", "wrong-port", "host-is-url"]);
+        // Who switches it off means it.
+        assert_eq!(found(&GOOD.replace("True", "False").replace("9125", "1"), true, &[9125]), ["statsd-off"]);
     }
 
     #[test]
