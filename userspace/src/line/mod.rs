@@ -63,15 +63,23 @@ pub fn split_value(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 #[inline]
 #[must_use]
 pub fn plain_line(payload: &[u8]) -> Option<NextLine<'_>> {
-    let marks = scan::block_marks(payload)?;
-    let colon = marks.trailing_zeros() as usize;
-    let behind = marks & marks.wrapping_sub(1);
-    let bar = behind.trailing_zeros() as usize;
+    let length = payload.len();
+    let (colon, bar, is_last_mark);
+    if length <= scan::BLOCK_BYTES {
+        let marks = scan::block_marks(payload)?;
+        let behind = marks & marks.wrapping_sub(1);
+        (colon, bar) = (marks.trailing_zeros() as usize, behind.trailing_zeros() as usize);
+        is_last_mark = behind & behind.wrapping_sub(1) == 0;
+    } else {
+        let marks = scan::blocks_marks(payload)?;
+        let behind = marks & marks.wrapping_sub(1);
+        (colon, bar) = (marks.trailing_zeros() as usize, behind.trailing_zeros() as usize);
+        is_last_mark = behind & behind.wrapping_sub(1) == 0 && length <= scan::BLOCKS_BYTES;
+    }
     // Whatever comes first, it ends the line or is one of the two.
     if payload.get(colon) != Some(&b':') || payload.get(bar) != Some(&b'|') {
         return None;
     }
-    let is_last_mark = behind & behind.wrapping_sub(1) == 0 && payload.len() <= scan::BLOCK_BYTES;
     let (line, rest) = if is_last_mark { (payload, None) } else { end_line(payload, bar) };
     let (front, tail) = line.split_at_checked(bar)?;
     let (head, value) = front.split_at_checked(colon)?;
@@ -150,7 +158,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn one_go_finds_what_two_find(payload in "[a:|\n]{0,8}([a-c.]{0,40}[:|\n]{0,2}[0-9|]{0,9}){0,4}") {
+        fn one_go_finds_what_two_find(payload in "[a:|\n]{0,8}([a-c.]{0,90}[:|\n]{0,2}[0-9|]{0,9}){0,4}") {
             let mut rest = Some(payload.as_bytes());
             for line in lines(payload.as_bytes()) {
                 let payload = rest.expect("as many lines");

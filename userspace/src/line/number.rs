@@ -29,7 +29,7 @@ pub fn parse(text: &[u8]) -> Result<f64, NumberError> {
 }
 
 /// What stands in the last `length` bytes of `front`, as [`parse`] reads it. Faster: nearly all values have
-/// up to eight bytes, which are read with what stands before them.
+/// up to eight bytes, and hardly any more than sixteen, which are read with what stands before them.
 ///
 /// # Errors
 ///
@@ -38,6 +38,11 @@ pub fn parse(text: &[u8]) -> Result<f64, NumberError> {
 pub fn parse_last(front: &[u8], length: usize) -> Result<f64, NumberError> {
     if let (1..=8, Some(last)) = (length, front.last_chunk())
         && let Some(value) = short_decimal(u64::from_le_bytes(*last), length)
+    {
+        return Ok(value);
+    }
+    if let (9..=16, Some(last)) = (length, front.last_chunk())
+        && let Some(value) = longer_decimal(u128::from_le_bytes(*last), length)
     {
         return Ok(value);
     }
@@ -65,13 +70,36 @@ fn short_decimal(text: u64, length: usize) -> Option<f64> {
     // The digits before the point move up over it.
     let before = if point == 0 { 0 } else { point - 1 };
     let digits = digits & !(before | point.wrapping_mul(0xff)) | (digits & before) << 8;
+    let behind = point.leading_zeros() as usize / 8;
+    // Both operands are exact, so that the division rounds only once, to the right result.
+    Some(eight_digits(digits) as f64 / POWERS_BEHIND_POINT.get(behind)?)
+}
+
+/// The number that eight bytes of 0 to 9 spell, of which the highest is the last digit.
+#[inline]
+fn eight_digits(digits: u64) -> u64 {
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(100 + (1_000_000 << 32));
     let high = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(1 + (10_000 << 32));
-    let mantissa = low.wrapping_add(high) >> 32;
-    let behind = point.leading_zeros() as usize / 8;
-    // Both operands are exact, so that the division rounds only once, to the right result.
-    Some(mantissa as f64 / POWERS_BEHIND_POINT.get(behind)?)
+    low.wrapping_add(high) >> 32
+}
+
+/// The same as [`short_decimal`] for 9 to 16 bytes, unless a float does not hold their digits.
+#[inline]
+fn longer_decimal(text: u128, length: usize) -> Option<f64> {
+    const ONES: u128 = u128::MAX / 0xff;
+    let digits = (text ^ (ONES * 0x30)) & (u128::MAX << (128 - 8 * length));
+    let others = (digits.wrapping_add(ONES * 0x76) | digits) & (ONES * 0x80);
+    let point = others >> 7;
+    if others & others.wrapping_sub(1) != 0 || digits & (point << 8).wrapping_sub(point) != point * 0x1e {
+        return None;
+    }
+    let before = if point == 0 { 0 } else { point - 1 };
+    let digits = digits & !(before | (point << 8).wrapping_sub(point)) | (digits & before) << 8;
+    #[expect(clippy::cast_possible_truncation, reason = "its halves")]
+    let mantissa = eight_digits(digits as u64) * 100_000_000 + eight_digits((digits >> 64) as u64);
+    let behind = if point == 0 { 0 } else { point.leading_zeros() as usize / 8 };
+    (mantissa <= 1 << 53).then_some(mantissa as f64 / POWERS_OF_TEN.get(behind)?)
 }
 
 /// The hot case of all lengths: an optional sign, at most 16 digits, perhaps a point among them.
@@ -389,7 +417,7 @@ mod tests {
 
         #[test]
         fn behind_a_name_it_is_the_same_number(
-            name in "[a-z.:]{0,12}", value in "[0-9]{0,9}[.]?[0-9]{0,9}|[0-9.+e:|-]{0,9}", noise in any::<Vec<u8>>()
+            name in "[a-z.:]{0,18}", value in "[0-9]{0,9}[.]?[0-9]{0,9}|[0-9.]{0,18}|[0-9.+e:|-]{0,17}", noise in any::<Vec<u8>>()
         ) {
             for value in [value.into_bytes(), noise] {
                 let front = [name.as_bytes(), &value].concat();

@@ -2,7 +2,8 @@
 //!
 //! Both are done for every line, on texts of 20 to 60 bytes of ever other lengths. A loop over them, as
 //! libraries have it for any length, costs most where it ends, because the processor did not expect it
-//! there; so here a text of 16 to 64 bytes is always four times 16 bytes, which overlap as they must.
+//! there; so here a text of 16 to 64 bytes is always four times 16 bytes, which overlap as they must, and one
+//! of up to 128 bytes is two such texts.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -55,6 +56,7 @@ pub(super) struct LineHasher {
 /// Bytes of a piece, and of four pieces.
 const PIECE: usize = 16;
 const PIECES: usize = 4 * PIECE;
+const TWICE_PIECES: usize = 2 * PIECES;
 
 impl LineHasher {
     pub(super) fn new() -> Self {
@@ -72,17 +74,25 @@ impl LineHasher {
 
     #[inline(always)]
     fn text(&self, text: &[u8]) -> u64 {
-        let [a, b, c, d, e, f, g, h] = self.seeds;
-        match text.len().checked_sub(PIECE) {
-            Some(last) if text.len() <= PIECES => {
-                let part = |place: usize, one, other| {
-                    let (low, high) = piece(text, (place * PIECE).min(last));
-                    fold(low ^ one, high ^ other)
-                };
-                part(0, a, b) ^ part(1, c, d) ^ part(2, e, f) ^ part(3, g, h)
+        match (text.len(), text.first_chunk::<PIECES>(), text.last_chunk::<PIECES>()) {
+            (PIECE..=PIECES, ..) => self.pieces(text),
+            (..=TWICE_PIECES, Some(first), Some(last)) => {
+                fold(self.pieces(first) ^ self.last, self.pieces(last) ^ self.seeds[1])
             }
             _ => self.any_text(text),
         }
+    }
+
+    /// Of 16 to 64 bytes.
+    #[inline(always)]
+    fn pieces(&self, text: &[u8]) -> u64 {
+        let [a, b, c, d, e, f, g, h] = self.seeds;
+        let last = text.len().saturating_sub(PIECE);
+        let part = |place: usize, one, other| {
+            let (low, high) = piece(text, (place * PIECE).min(last));
+            fold(low ^ one, high ^ other)
+        };
+        part(0, a, b) ^ part(1, c, d) ^ part(2, e, f) ^ part(3, g, h)
     }
 
     #[inline(never)]
@@ -122,18 +132,30 @@ impl LineKey<'_> {
 /// Whether two texts of one length are the same.
 #[inline]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    match one.len().checked_sub(PIECE) {
-        Some(last) if one.len() <= PIECES && one.len() == other.len() => {
-            let mut difference = 0;
-            for place in 0..4 {
-                let from = (place * PIECE).min(last);
-                let ((low, high), (other_low, other_high)) = (piece(one, from), piece(other, from));
-                difference |= (low ^ other_low) | (high ^ other_high);
-            }
-            difference == 0
+    match (one.len(), one.first_chunk::<PIECES>(), one.last_chunk::<PIECES>()) {
+        _ if one.len() != other.len() => false,
+        (PIECE..=PIECES, ..) => are_pieces_same(one, other),
+        (..=TWICE_PIECES, Some(first), Some(last)) => {
+            let (other_first, other_last) = (other.first_chunk(), other.last_chunk());
+            let is_same =
+                |one, other: Option<&[u8; PIECES]>| other.is_some_and(|other| are_pieces_same(one, other));
+            is_same(first, other_first) && is_same(last, other_last)
         }
         _ => one == other,
     }
+}
+
+/// The same of two of 16 to 64 bytes.
+#[inline(always)]
+fn are_pieces_same(one: &[u8], other: &[u8]) -> bool {
+    let last = one.len().saturating_sub(PIECE);
+    let mut difference = 0;
+    for place in 0..4 {
+        let from = (place * PIECE).min(last);
+        let ((low, high), (other_low, other_high)) = (piece(one, from), piece(other, from));
+        difference |= (low ^ other_low) | (high ^ other_high);
+    }
+    difference == 0
 }
 
 /// Both halves of the 16 bytes at `from`.

@@ -4,6 +4,8 @@
 //! over Data Streams", the variant with targets, in the reading of `beorn7/perks`: what that
 //! library answers is what dashboards show, so its roundings are kept.
 
+use std::cmp::Ordering;
+
 use smallvec::SmallVec;
 
 use super::summary::Quantile;
@@ -34,24 +36,23 @@ impl Ckms {
         let merged = &mut spare.0;
         merged.clear();
         merged.reserve(self.entries.len() + sorted.len());
-        let mut old = self.entries.iter().copied().peekable();
-        let mut rank = 0.0;
+        let mut old = &*self.entries;
+        let (mut rank, mut count) = (0.0, self.count());
         for value in sorted.iter().copied() {
             // A NaN is greater than nothing, and nothing is greater than it.
-            let stays_before = |entry: &Entry| entry.value <= value || entry.value.is_nan() || value.is_nan();
-            while let Some(entry) = old.next_if(stays_before) {
+            while let [entry, rest @ ..] = old
+                && !matches!(entry.value.partial_cmp(&value), Some(Ordering::Greater))
+            {
                 rank += f64::from(entry.width);
-                merged.push(entry);
+                merged.push(*entry);
+                old = rest;
             }
-            let delta = match old.peek() {
-                Some(_) => (errors.floor_at(rank, self.count()) - 1.0).max(0.0),
-                None => 0.0,
-            };
+            let delta = if old.is_empty() { 0.0 } else { (errors.floor_at(rank, count) - 1.0).max(0.0) };
             merged.push(Entry { value, width: 1, delta: saturating(delta) });
-            self.merged += 1;
-            rank += 1.0;
+            (rank, count) = (rank + 1.0, count + 1.0);
         }
-        merged.extend(old);
+        merged.extend_from_slice(old);
+        self.merged += sorted.len() as u64;
         self.entries.clear();
         self.settled = false;
         self.compress_from(merged, &errors);
@@ -62,7 +63,7 @@ impl Ckms {
         if !self.settled {
             spare.0.clear();
             spare.0.append(&mut self.entries);
-            self.compress_from(&mut spare.0, &Errors::new(targets));
+            self.compress_from(&spare.0, &Errors::new(targets));
         }
     }
 
@@ -97,27 +98,27 @@ impl Ckms {
         self.merged as f64
     }
 
-    /// Takes `entries` over, from the highest rank down, joining neighbours as far as allowed.
-    fn compress_from(&mut self, entries: &mut Vec<Entry>, errors: &Errors<'_>) {
-        let before = entries.len();
-        if let Some(mut last) = entries.pop() {
+    /// Keeps `entries`, from the highest rank down, joining neighbours as far as allowed.
+    fn compress_from(&mut self, entries: &[Entry], errors: &Errors<'_>) {
+        if let Some((last, others)) = entries.split_last() {
             // Kept samples gather in `self.entries`, highest first, and are turned round below.
             let count = self.count();
+            let mut last = *last;
             let mut rank = count - 1.0 - f64::from(last.width);
-            while let Some(entry) = entries.pop() {
+            for entry in others.iter().rev() {
                 let joined = f64::from(entry.width) + f64::from(last.width) + widened(last.delta);
                 if errors.allow(joined, rank, count) {
                     last.width = last.width.saturating_add(entry.width);
                 } else {
                     self.entries.push(last);
-                    last = entry;
+                    last = *entry;
                 }
                 rank -= f64::from(entry.width);
             }
             self.entries.push(last);
         }
         self.entries.reverse();
-        self.settled = self.entries.len() == before;
+        self.settled = self.entries.len() == entries.len();
         if self.entries.capacity() > 2 * self.entries.len() {
             self.entries.shrink_to(self.entries.len() + self.entries.len() / 4);
         }
@@ -147,9 +148,18 @@ fn error_at(rank: f64, count: f64, targets: &[Quantile]) -> f64 {
 /// quotients are asked.
 struct Errors<'a> {
     targets: &'a [Quantile],
-    /// Of each target the slopes of both lines: by the rank, and by what is above it.
-    slopes: SmallVec<[(f64, f64); 8]>,
+    slopes: SmallVec<[Slopes; 2]>,
 }
+
+/// Of some targets the slopes of both lines: by the rank, and by what is above it. So many, and not more,
+/// so that a processor takes them side by side; where there are fewer the last one is there again.
+#[derive(Clone, Copy, Debug)]
+struct Slopes {
+    by_rank: [f64; SLOPES],
+    by_rest: [f64; SLOPES],
+}
+
+const SLOPES: usize = 4;
 
 /// Far more than the rounding of a few operations makes, as a share.
 const DOUBT: f64 = 1e-9;
@@ -164,28 +174,37 @@ impl<'a> Errors<'a> {
         };
         let mut slopes = SmallVec::new();
         if targets.iter().all(is_plain) {
-            slopes.extend(targets.iter().map(|target| {
-                let twice = 2.0 * target.error;
-                (twice / target.quantile, twice / (1.0 - target.quantile))
+            slopes.extend(targets.chunks(SLOPES).map(|targets| {
+                let target = |at: usize| targets.get(at).or(targets.last());
+                let twice = |at| target(at).map_or(0.0, |target| 2.0 * target.error);
+                let quantile = |at| target(at).map_or(0.5, |target| target.quantile);
+                Slopes {
+                    by_rank: std::array::from_fn(|at| twice(at) / quantile(at)),
+                    by_rest: std::array::from_fn(|at| twice(at) / (1.0 - quantile(at))),
+                }
             }));
         }
         Self { targets, slopes }
     }
 
     /// About the error; NaN if nothing is known.
-    #[inline]
+    #[inline(always)]
     fn about(&self, rank: f64, count: f64) -> f64 {
-        let mut least = if self.slopes.is_empty() { f64::NAN } else { f64::MAX };
-        for &(by_rank, by_rest) in &self.slopes {
-            let (rising, falling) = (rank * by_rank, (count - rank) * by_rest);
-            let error = if rising > falling { rising } else { falling };
-            least = if error < least { error } else { least };
+        let rest = count - rank;
+        let least = |slopes: &Slopes| {
+            let error: [f64; SLOPES] =
+                std::array::from_fn(|at| greater(rank * slopes.by_rank[at], rest * slopes.by_rest[at]));
+            lesser(lesser(error[0], error[2]), lesser(error[1], error[3]))
+        };
+        match &*self.slopes {
+            [] => f64::NAN,
+            [slopes] => least(slopes),
+            several => several.iter().map(least).fold(f64::MAX, lesser),
         }
-        least
     }
 
     /// Whether a sample of this width may stand at `rank`.
-    #[inline]
+    #[inline(always)]
     fn allow(&self, width: f64, rank: f64, count: f64) -> bool {
         let about = self.about(rank, count);
         if about * (1.0 - DOUBT) > width {
@@ -197,7 +216,7 @@ impl<'a> Errors<'a> {
     }
 
     /// The error, rounded down.
-    #[inline]
+    #[inline(always)]
     fn floor_at(&self, rank: f64, count: f64) -> f64 {
         let about = self.about(rank, count);
         let floor = f64::from(saturating(about));
@@ -207,6 +226,15 @@ impl<'a> Errors<'a> {
         }
         error_at(rank, count, self.targets).floor()
     }
+}
+
+/// One instruction each, which `f64::max` and `f64::min` are not, for they say what becomes of NaN.
+fn greater(one: f64, other: f64) -> f64 {
+    if one > other { one } else { other }
+}
+
+fn lesser(one: f64, other: f64) -> f64 {
+    if one < other { one } else { other }
 }
 
 /// Working space of [`Ckms`], shared by all series; holds nothing between calls.
@@ -236,7 +264,7 @@ mod tests {
             targets in proptest::collection::vec(
                 (prop_oneof![0.0..=1.0, prop::sample::select(vec![0.0, 0.1, 0.5, 0.9, 0.99, 1.0])],
                  prop_oneof![0.0..=0.2, prop::sample::select(vec![0.0, 0.001, 0.01, 0.05])]),
-                0..5
+                0..7
             ),
             count in 1..20_000_u32,
             widths in proptest::collection::vec(1..100_u32, 1..50),

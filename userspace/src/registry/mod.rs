@@ -4,6 +4,7 @@
 //! What was ever accepted can be written as one valid exposition; what could not is refused when
 //! its series is created.
 
+mod ascending;
 mod budget;
 mod by_key;
 mod ckms;

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::ascending::{SortSpace, sort_into};
 use super::ckms::{Ckms, MergeSpace};
 use super::observe::{REPETITIONS_MAX, add_repeatedly};
 use crate::clock::Timestamp;
@@ -91,7 +92,7 @@ impl Stream {
 /// Working space shared by all summaries; holds nothing between calls.
 #[derive(Debug, Default)]
 pub(super) struct SummarySpace {
-    keys: Vec<i64>,
+    sort: SortSpace,
     sorted: Vec<f64>,
     merge: MergeSpace,
 }
@@ -285,20 +286,7 @@ impl Summary {
 /// Puts the last `count` observations of `log` into `space.sorted`, ascending.
 fn sort_last(log: &[f64], count: u32, space: &mut SummarySpace) {
     let last = log.get(log.len().saturating_sub(count as usize)..).unwrap_or_default();
-    // NaN has many bit patterns and signs; one of them keeps the sorting order single.
-    let last = last.iter().map(|value| if value.is_nan() { f64::NAN } else { *value });
-    let keys = &mut space.keys;
-    keys.clear();
-    keys.extend(last.map(|value| order_key(value.to_bits().cast_signed())));
-    keys.sort_unstable();
-    space.sorted.clear();
-    space.sorted.extend(keys.iter().map(|key| f64::from_bits(order_key(*key).cast_unsigned())));
-}
-
-/// The bits of a float as a number of the same order, or such a number as bits again: integers sort
-/// twice as fast as floats. This is what [`f64::total_cmp`] compares.
-fn order_key(bits: i64) -> i64 {
-    bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
+    sort_into(last, &mut space.sorted, &mut space.sort);
 }
 
 #[expect(
