@@ -17,7 +17,7 @@ use rustix::{
 };
 use tracing::warn;
 
-use crate::{clock::Timestamp, pipeline::Pipeline, scheduling};
+use crate::{clock::Timestamp, pipeline::Pipeline, registry::LATE_SERIES, scheduling};
 
 /// How long a record may lie in a ring when no scrape asks for it.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -94,6 +94,8 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
             return;
         }
         pipeline.drain_rings();
+        // While it costs least, and before a scrape has to.
+        pipeline.settle_order(LATE_SERIES);
         let now = Timestamp::now();
         if now.since(expired) >= expire_interval {
             expired = now;

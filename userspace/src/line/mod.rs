@@ -15,6 +15,7 @@ mod librato;
 mod notice;
 pub mod number;
 mod parser;
+mod plain;
 mod sample;
 pub mod scan;
 mod signalfx;

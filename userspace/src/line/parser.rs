@@ -4,7 +4,7 @@ use super::dogstatsd::{self, Fields};
 use super::notice::{self, Notice};
 use super::sample::{self, SampleType};
 use super::tags::{Resolved, TagList};
-use super::{Dialects, Event, LineError, Tally, head};
+use super::{Dialects, Event, LineError, Tally, head, plain};
 
 /// Reads lines; keeps its scratch space, so that a line with few tags costs no allocation.
 #[derive(Debug, Default)]
@@ -28,6 +28,18 @@ impl Parser {
     /// [`super::split_value`] must be counted by the caller: one line, one sample, one event, and
     /// one in [`Tally::tags`] if the event has tags.
     pub fn parse_line(&mut self, line: &[u8], tally: &mut Tally, sink: &mut impl FnMut(Event<'_>)) {
+        let Some(event) = plain::event(line, self.dialects) else {
+            return self.parse_any(line, tally, sink);
+        };
+        tally.lines += 1;
+        tally.samples += 1;
+        tally.events += 1;
+        sink(event);
+    }
+
+    /// The same for every line, more slowly.
+    #[inline(never)]
+    pub(super) fn parse_any(&mut self, line: &[u8], tally: &mut Tally, sink: &mut impl FnMut(Event<'_>)) {
         tally.lines += 1;
         if line.is_empty() {
             tally.empty += 1;

@@ -56,12 +56,24 @@ const STEP_BYTES: usize = 16;
 #[inline]
 #[must_use]
 pub fn block_marks(bytes: &[u8]) -> Option<u64> {
+    marks_of(bytes, [b':', b'|', b'\n'])
+}
+
+/// The same for the `.` of a name; `None` also of a name that is longer.
+#[inline]
+#[must_use]
+pub fn block_dots(name: &[u8]) -> Option<u64> {
+    if name.len() > BLOCK_BYTES { None } else { marks_of(name, [b'.']) }
+}
+
+#[inline]
+fn marks_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<u64> {
     let last = bytes.len().min(BLOCK_BYTES).checked_sub(STEP_BYTES)?;
     let mut marks = 0;
     for begin in [0, STEP_BYTES, 2 * STEP_BYTES, 3 * STEP_BYTES] {
         // At the end some bytes are looked at twice, which makes no difference.
         let from = begin.min(last);
-        marks |= step_marks(bytes.get(from..)?.first_chunk()?) << from;
+        marks |= step_marks(bytes.get(from..)?.first_chunk()?, wanted) << from;
     }
     Some(marks)
 }
@@ -78,38 +90,40 @@ pub fn blocks_marks(bytes: &[u8]) -> Option<u128> {
 #[inline]
 fn whole_block_marks(block: &[u8; BLOCK_BYTES]) -> u64 {
     let (steps, _) = block.as_chunks();
-    steps.iter().rev().fold(0, |marks, step| marks << STEP_BYTES | step_marks(step))
+    steps.iter().rev().fold(0, |marks, step| marks << STEP_BYTES | step_marks(step, [b':', b'|', b'\n']))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[expect(unsafe_code, reason = "16 bytes in one comparison: two thirds of the time of eight at a time")]
-fn step_marks(bytes: &[u8; STEP_BYTES]) -> u64 {
+fn step_marks<const N: usize>(bytes: &[u8; STEP_BYTES], wanted: [u8; N]) -> u64 {
     // SAFETY: the function needs SSE2, which each processor of this architecture has.
-    unsafe { step_marks_sse2(bytes) }
+    unsafe { step_marks_sse2(bytes, wanted) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "sse2")]
-fn step_marks_sse2(bytes: &[u8; STEP_BYTES]) -> u64 {
-    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8};
+fn step_marks_sse2<const N: usize>(bytes: &[u8; STEP_BYTES], wanted: [u8; N]) -> u64 {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm_setzero_si128,
+    };
 
     let whole = u128::from_le_bytes(*bytes).cast_signed();
     #[expect(clippy::cast_possible_truncation, reason = "its halves")]
     let bytes = _mm_set_epi64x((whole >> 64) as i64, whole as i64);
-    let ends = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\n'.cast_signed()));
-    let colons = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b':'.cast_signed()));
-    let bars = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'|'.cast_signed()));
-    let marks = _mm_or_si128(_mm_or_si128(colons, bars), ends);
+    let mut marks = _mm_setzero_si128();
+    for byte in wanted {
+        marks = _mm_or_si128(marks, _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte.cast_signed())));
+    }
     u64::from(_mm_movemask_epi8(marks).cast_unsigned())
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-fn step_marks(bytes: &[u8; STEP_BYTES]) -> u64 {
+fn step_marks<const N: usize>(bytes: &[u8; STEP_BYTES], wanted: [u8; N]) -> u64 {
     let marks = bytes.iter().enumerate();
-    marks.fold(0, |marks, (at, byte)| marks | u64::from(matches!(byte, b':' | b'|' | b'\n')) << at)
+    marks.fold(0, |marks, (at, byte)| marks | u64::from(wanted.contains(byte)) << at)
 }
 
 #[inline]
@@ -126,7 +140,7 @@ mod tests {
         fn a_block_is_marked_as_one_would_mark_it(
             bytes in proptest::collection::vec(b'8'..=b'<', 0..200),
             noise in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
-            marks in "[a:|\n]{0,200}",
+            marks in "[a:|.\n]{0,200}",
         ) {
             for bytes in [bytes, noise, marks.into_bytes()] {
                 let block = bytes.iter().take(BLOCK_BYTES).enumerate();
@@ -135,6 +149,10 @@ mod tests {
                 let blocks = bytes.iter().take(BLOCKS_BYTES).enumerate();
                 let marks = blocks.fold(0, |marks, (at, byte)| marks | u128::from(b":|\n".contains(byte)) << at);
                 proptest::prop_assert_eq!(blocks_marks(&bytes), (bytes.len() >= 64).then_some(marks));
+                let dots = (0..).zip(&bytes).filter(|(_, byte)| **byte == b'.');
+                let fits = (16..=BLOCK_BYTES).contains(&bytes.len());
+                let dots = fits.then(|| dots.fold(0, |dots, (at, _)| dots | 1_u64 << at));
+                proptest::prop_assert_eq!(block_dots(&bytes), dots);
             }
         }
 

@@ -71,6 +71,8 @@ const LINE_BYTES_MAX: usize = 2048;
 /// Up to this part of a cache, and up to so many entries in any, lines are remembered at once.
 const TRUSTING_SHARE: usize = 8;
 const TRUSTING_MIN: usize = 64;
+/// One for each line that it has seen.
+const DOORKEEPER_BITS: usize = 1 << 21;
 
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
@@ -173,7 +175,7 @@ impl RecipeCache {
             hand: 0,
             entries_max: entries_max.max(1),
             hasher: LineHasher::new(),
-            doorkeeper: Doorkeeper::new(),
+            doorkeeper: Doorkeeper::new(DOORKEEPER_BITS),
             trusting_until: (entries_max / TRUSTING_SHARE).max(TRUSTING_MIN),
             evicted: 0,
             seconds: 0.0,

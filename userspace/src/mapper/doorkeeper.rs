@@ -3,10 +3,8 @@
 //! Names that come once and never again, as those with the number of a job in them, are not worth
 //! remembering: they would take memory, and the places of lines that come all the time.
 
-/// One bit each.
-const BITS: usize = 1 << 21;
-/// From so many bits on it forgets all, for then an eighth of the strangers would pass for known.
-const BITS_SET_MAX: usize = BITS / 8;
+/// From this share of its bits on it forgets all, for then so many of the strangers would pass for known.
+const SET_SHARE: usize = 8;
 
 /// A set of hashes, each by one bit. May take a stranger for known, never the other way round, until it
 /// forgets.
@@ -17,14 +15,16 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    pub(super) fn new() -> Self {
-        Self { words: vec![0; BITS / 64].into_boxed_slice(), bits_set: 0 }
+    /// One of `bits` bits, a power of two and 64 at least.
+    pub(super) fn new(bits: usize) -> Self {
+        Self { words: vec![0; bits / 64].into_boxed_slice(), bits_set: 0 }
     }
 
     /// Whether this hash was seen since it forgot last; from now on it was.
     pub(super) fn has_seen(&mut self, hash: u64) -> bool {
         // The bits that the cache's table does not begin with.
-        let bit = (hash >> 20) as usize % BITS;
+        let bits = self.words.len() * 64;
+        let bit = (hash >> 20) as usize & (bits - 1);
         let Some(word) = self.words.get_mut(bit / 64) else { return true };
         let mask = 1_u64 << (bit % 64);
         if *word & mask != 0 {
@@ -32,7 +32,7 @@ impl Doorkeeper {
         }
         *word |= mask;
         self.bits_set += 1;
-        if self.bits_set >= BITS_SET_MAX {
+        if self.bits_set >= bits / SET_SHARE {
             self.words.fill(0);
             self.bits_set = 0;
         }
@@ -51,14 +51,14 @@ mod tests {
 
     #[test]
     fn the_second_time_it_is_known() {
-        let mut doorkeeper = Doorkeeper::new();
+        let mut doorkeeper = Doorkeeper::new(1 << 21);
         assert!(!doorkeeper.has_seen(hash(1)));
         assert!(doorkeeper.has_seen(hash(1)));
     }
 
     #[test]
     fn few_strangers_pass_however_many_came() {
-        let mut doorkeeper = Doorkeeper::new();
+        let mut doorkeeper = Doorkeeper::new(1 << 21);
         let strangers = 2_000_000;
         let passed = (0..strangers).filter(|number| doorkeeper.has_seen(hash(*number))).count();
         assert!(passed < 160_000, "{passed} of {strangers}");

@@ -16,6 +16,7 @@ use super::template::Template;
 use super::value_keys;
 use super::walk::Walk;
 use super::yaml::Document;
+use crate::line::escape::escape_name;
 use crate::registry::{HistogramOptions, Quantile, SummaryOptions};
 
 /// A rule takes some 200 bytes.
@@ -171,6 +172,11 @@ fn check_rule(
         metric_type: text.metric_type,
         tags: text.tags,
         action: text.action,
+        constant_name: name.constant().map(|name| {
+            let mut escaped = String::new();
+            escape_name(name, &mut escaped);
+            escaped.into()
+        }),
         name,
         labels,
         honor_labels: text.honor_labels,

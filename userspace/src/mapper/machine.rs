@@ -11,9 +11,10 @@ use std::hash::BuildHasher as _;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::glob::{Glob, Segment, match_segments, segment_end};
+use super::glob::{Glob, Segment, match_segments};
 use super::rule::MetricType;
 use super::template::Captures;
+use crate::line::scan;
 
 /// No rule, and no node.
 const NONE: u32 = u32::MAX;
@@ -35,6 +36,8 @@ pub(super) struct Machine {
     text_ids: HashTable<u32>,
     edges: HashTable<Edge>,
     hasher: foldhash::fast::RandomState,
+    /// Of the hashes of edges.
+    seed: u64,
     /// The lowest rule wins, not the most literal one.
     ordered: bool,
     /// Nodes on the longest way from the root.
@@ -61,10 +64,11 @@ pub(super) struct Node {
 }
 
 #[derive(Debug)]
-pub(super) struct Edge {
-    pub(super) from: u32,
-    pub(super) text: u32,
-    pub(super) to: u32,
+struct Edge {
+    from: u32,
+    text: u32,
+    ends: Ends,
+    to: u32,
 }
 
 /// A segment of a name under look-up.
@@ -72,8 +76,51 @@ pub(super) struct Edge {
 struct Part {
     from: u32,
     to: u32,
-    /// Its text's number, once it was asked for; `NONE` if no rule has this text.
-    text: Option<u32>,
+    ends: Ends,
+}
+
+/// Length, beginning and end of a text: texts of up to [`ENDS_BYTES`] are told apart by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ends {
+    length: u32,
+    first: u64,
+    last: u64,
+}
+
+/// As many bytes as both ends have together.
+const ENDS_BYTES: u32 = 16;
+
+impl Ends {
+    #[inline]
+    fn of(bytes: &[u8]) -> Self {
+        let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => match (bytes.first_chunk(), bytes.last_chunk(), bytes) {
+                (Some(first), Some(last), _) => {
+                    (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
+                }
+                (_, _, [first, .., last]) => {
+                    let middle = bytes.get(1).copied().unwrap_or(0);
+                    (u64::from(*first) | u64::from(middle) << 8, u64::from(*last))
+                }
+                (_, _, [only]) => (u64::from(*only), 0),
+                _ => (0, 0),
+            },
+        };
+        // Names are shorter than 4 GiB: a datagram is.
+        Self { length: u32::try_from(bytes.len()).unwrap_or(u32::MAX), first, last }
+    }
+
+    /// The hash of the edge that leads from a node by this text.
+    #[inline]
+    fn hash(self, from: u32, seed: u64) -> u64 {
+        let one = self.first ^ seed;
+        let other = self.last.rotate_left(32) ^ u64::from(from) << 32 ^ u64::from(self.length) ^ !seed;
+        let product = u128::from(one) * u128::from(other);
+        #[expect(clippy::cast_possible_truncation, reason = "its halves")]
+        let (low, high) = (product as u64, (product >> 64) as u64);
+        low ^ high
+    }
 }
 
 impl Default for Machine {
@@ -122,6 +169,7 @@ impl Machine {
             texts: Vec::new(),
             text_ids: HashTable::new(),
             edges: HashTable::new(),
+            seed: foldhash::fast::RandomState::default().hash_one(NONE),
             hasher: foldhash::fast::RandomState::default(),
             ordered,
             depth_max: 0,
@@ -175,7 +223,9 @@ impl Machine {
                 let partials = &self.nodes[node as usize].partials;
                 partials.iter().find(|(other, _)| other == segment).map_or(NONE, |(_, child)| *child)
             }
-            Segment::Literal(text) => self.text_id(text).map_or(NONE, |text| self.edge(node, text)),
+            Segment::Literal(text) => {
+                self.edge(node, Ends::of(text.as_bytes()), text.as_bytes()).unwrap_or(NONE)
+            }
         };
         if known != NONE {
             return known;
@@ -187,13 +237,11 @@ impl Machine {
             Segment::Star | Segment::Deep => self.nodes[node as usize].star = child,
             Segment::Partial(_) => self.nodes[node as usize].partials.push((segment.clone(), child)),
             Segment::Literal(text) => {
+                let (ends, seed) = (Ends::of(text.as_bytes()), self.seed);
                 let text = self.intern(text);
                 self.nodes[node as usize].has_literals = true;
-                let hasher = &self.hasher;
-                let hash = hasher.hash_one((node, text));
-                self.edges.insert_unique(hash, Edge { from: node, text, to: child }, |edge| {
-                    hasher.hash_one((edge.from, edge.text))
-                });
+                let edge = Edge { from: node, text, ends, to: child };
+                self.edges.insert_unique(ends.hash(node, seed), edge, |edge| edge.ends.hash(edge.from, seed));
             }
         }
         child
@@ -214,91 +262,105 @@ impl Machine {
         self.text_ids.find(self.hasher.hash_one(text), |id| *self.texts[*id as usize] == *text).copied()
     }
 
-    fn edge(&self, from: u32, text: u32) -> u32 {
-        let hash = self.hasher.hash_one((from, text));
-        let edge = self.edges.find(hash, |edge| edge.from == from && edge.text == text);
-        edge.map_or(NONE, |edge| edge.to)
+    /// The node behind a literal segment.
+    #[inline]
+    fn edge(&self, from: u32, ends: Ends, text: &[u8]) -> Option<u32> {
+        let is_wanted = |edge: &Edge| {
+            edge.from == from
+                && edge.ends == ends
+                && (ends.length <= ENDS_BYTES || *self.texts[edge.text as usize].as_bytes() == *text)
+        };
+        self.edges.find(ends.hash(from, self.seed), is_wanted).map(|edge| edge.to)
     }
 
-    /// Number of the rule that takes the name; `accept` has the last word on each.
+    /// Number of the rule that takes the name; `accept` has the last word on each. What its wildcards take
+    /// is appended to `captures`.
     pub(super) fn find(
         &self,
         metric_type: MetricType,
         name: &str,
+        captures: &mut Captures,
         mut accept: impl FnMut(usize) -> bool,
     ) -> Option<usize> {
         let of_type = metric_type as usize;
         if self.nodes[0].lowest[of_type] == NONE {
             return None;
         }
-        let count = memchr::memchr_iter(b'.', name.as_bytes()).count() + 1;
+        let mut parts: SmallVec<[Part; SEGMENTS_INLINE]> = SmallVec::new();
+        let count = split(name, self.depth_max, &mut parts);
+        let parts = parts.as_slice();
         if count > self.depth_max && !self.has_deep {
             return None;
         }
-        let mut parts = split(name, count.min(self.depth_max));
         let mut best = NONE;
         let mut stack: SmallVec<[(u32, u32); STACK_INLINE]> = SmallVec::new();
-        stack.push((0, 0));
-        while let Some((entry, depth)) = stack.pop() {
+        // The top of the stack, for mostly there is one way only.
+        let mut next = Some((0, 0));
+        while let Some((entry, depth)) = next.take().or_else(|| stack.pop()) {
             let node = &self.nodes[(entry & !DEEP) as usize];
             if node.lowest[of_type] >= best {
                 continue;
             }
             if entry & DEEP != 0 {
-                let start =
-                    parts.get(depth as usize).map_or_else(|| after(&parts), |part| part.from as usize);
+                let start = parts.get(depth as usize).map_or_else(|| after(parts), |part| part.from as usize);
                 let place = DeepPlace { depth: depth as usize, start };
                 best = best.min(self.find_deep(node, place, metric_type, name, best, &mut accept));
             } else if depth as usize == count {
                 best = best.min(node.ends[of_type]);
                 best = best.min(find_choosy(node, metric_type, best, &mut accept));
             } else {
-                self.push_children(entry, depth, count, name, &mut parts, &mut stack);
+                next = self.push_children(node, (entry, depth), count, name, parts, &mut stack);
                 continue;
             }
             if best != NONE && !self.ordered {
                 break;
             }
         }
-        (best != NONE).then_some(best as usize)
+        let found = (best != NONE).then_some(best as usize)?;
+        self.capture(found, name, parts, captures);
+        Some(found)
     }
 
-    /// Puts on the stack what fits the next segment: what is to be looked at last comes first.
+    /// Returns what fits the next segment and is to be looked at first, and puts on the stack what is to be
+    /// looked at after it: what comes last comes first.
+    #[inline(always)]
     fn push_children(
         &self,
-        at: u32,
-        depth: u32,
+        node: &Node,
+        (at, depth): (u32, u32),
         count: usize,
         name: &str,
-        parts: &mut [Part],
+        parts: &[Part],
         stack: &mut SmallVec<[(u32, u32); STACK_INLINE]>,
-    ) {
-        let node = &self.nodes[at as usize];
+    ) -> Option<(u32, u32)> {
         if node.heights & height_bit(count - depth as usize) == 0 {
-            return;
+            return None;
         }
+        let mut top = None;
+        let mut push = |entry| {
+            if let Some(below) = top.replace(entry) {
+                stack.push(below);
+            }
+        };
         if !node.deep.is_empty() {
-            stack.push((at | DEEP, depth));
+            push((at | DEEP, depth));
         }
-        let Some(part) = parts.get_mut(depth as usize) else { return };
+        let Some(part) = parts.get(depth as usize) else { return top };
         if node.star != NONE {
-            stack.push((node.star, depth + 1));
+            push((node.star, depth + 1));
         }
         for (segment, child) in node.partials.iter().rev() {
             if segment.matches(name, part.from as usize, part.to as usize, None) {
-                stack.push((*child, depth + 1));
+                push((*child, depth + 1));
             }
         }
         if node.has_literals {
-            let text = *part.text.get_or_insert_with(|| {
-                let text = name.get(part.from as usize..part.to as usize).unwrap_or_default();
-                self.text_id(text).unwrap_or(NONE)
-            });
-            let child = if text == NONE { NONE } else { self.edge(at, text) };
-            if child != NONE {
-                stack.push((child, depth + 1));
+            let text = name.as_bytes().get(part.from as usize..part.to as usize).unwrap_or_default();
+            if let Some(child) = self.edge(at, part.ends, text) {
+                push((child, depth + 1));
             }
         }
+        top
     }
 
     /// The first rule of the node whose `**` and what follows it match from the place on, below `best`.
@@ -324,9 +386,20 @@ impl Machine {
     }
 
     /// What each wildcard of the rule takes of a name that it matches.
-    pub(super) fn capture(&self, rule: usize, name: &str, captures: &mut Captures) {
-        if let Some(glob) = self.globs.get(rule) {
-            glob.capture(name, captures);
+    fn capture(&self, rule: usize, name: &str, parts: &[Part], captures: &mut Captures) {
+        let Some(glob) = self.globs.get(rule) else { return };
+        let before = captures.len();
+        for (at, segment) in glob.segments.iter().enumerate() {
+            match (segment, parts.get(at)) {
+                (Segment::Literal(_), _) => {}
+                (Segment::Star, Some(part)) => captures.push(Some((part.from, part.to))),
+                // Here a segment of the glob is not one of the name, or not all of it.
+                _ => {
+                    captures.truncate(before);
+                    glob.capture(name, captures);
+                    return;
+                }
+            }
         }
     }
 
@@ -373,17 +446,31 @@ fn find_choosy(
     of_type.find(|(rule, _)| accept(*rule as usize)).map_or(NONE, |(rule, _)| *rule)
 }
 
-/// The first segments of the name.
-fn split(name: &str, count: usize) -> SmallVec<[Part; SEGMENTS_INLINE]> {
-    let mut parts = SmallVec::with_capacity(count);
-    let mut from = 0;
-    for _ in 0..count {
-        let to = segment_end(name, from);
-        let (Ok(start), Ok(end)) = (u32::try_from(from), u32::try_from(to)) else { break };
-        parts.push(Part { from: start, to: end, text: None });
+/// Appends up to `count_max` of the first segments of the name; returns how many it has in all.
+fn split(name: &str, count_max: usize, parts: &mut SmallVec<[Part; SEGMENTS_INLINE]>) -> usize {
+    let bytes = name.as_bytes();
+    let (mut count, mut from) = (0, 0);
+    let mut part = |to: usize| {
+        if count < count_max
+            && let (Ok(begin), Ok(end)) = (u32::try_from(from), u32::try_from(to))
+        {
+            let ends = Ends::of(bytes.get(from..to).unwrap_or_default());
+            parts.push(Part { from: begin, to: end, ends });
+        }
+        count += 1;
         from = to + 1;
+    };
+    match scan::block_dots(bytes) {
+        Some(mut dots) => {
+            while dots != 0 {
+                part(dots.trailing_zeros() as usize);
+                dots &= dots - 1;
+            }
+        }
+        None => memchr::memchr_iter(b'.', bytes).for_each(&mut part),
     }
-    parts
+    part(name.len());
+    count
 }
 
 /// Where the segment after the split ones begins.

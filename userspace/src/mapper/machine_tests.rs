@@ -15,7 +15,12 @@ fn check(patterns: &[&str], name: &str, expected: Option<usize>) {
     let rules: Vec<_> = patterns.iter().map(|pattern| (*pattern, None)).collect();
     let machine = machine(true, &rules);
     for metric_type in MetricType::ALL {
-        assert_eq!(machine.find(metric_type, name, |_| true), expected, "{patterns:?} on {name}");
+        let mut captures = Captures::default();
+        let found = machine.find(metric_type, name, &mut captures, |_| true);
+        assert_eq!(found, expected, "{patterns:?} on {name}");
+        let mut of_glob = Captures::default();
+        assert!(found.is_none_or(|rule| machine.globs[rule].capture(name, &mut of_glob)));
+        assert_eq!(captures, of_glob, "{patterns:?} on {name}");
     }
 }
 
@@ -23,7 +28,7 @@ fn check(patterns: &[&str], name: &str, expected: Option<usize>) {
 fn check_unordered(patterns: &[&str], name: &str, expected: Option<usize>) {
     let rules: Vec<_> = patterns.iter().map(|pattern| (*pattern, None)).collect();
     assert_eq!(
-        machine(false, &rules).find(MetricType::Gauge, name, |_| true),
+        machine(false, &rules).find(MetricType::Gauge, name, &mut Captures::default(), |_| true),
         expected,
         "{patterns:?} on {name}"
     );
@@ -83,11 +88,11 @@ fn without_ordering_the_most_literal_way_wins() {
 fn a_metric_type_restricts_a_rule() {
     use MetricType::{Counter, Gauge, Observer};
     let machine = machine(true, &[("a.*", Some(Gauge)), ("a.**", Some(Observer)), ("a.b", None)]);
-    assert_eq!(machine.find(Counter, "a.b", |_| true), Some(2));
-    assert_eq!(machine.find(Gauge, "a.b", |_| true), Some(0));
-    assert_eq!(machine.find(Observer, "a.b", |_| true), Some(1));
-    assert_eq!(machine.find(Counter, "a.c", |_| true), None);
-    assert_eq!(machine.find(Observer, "a.c.d", |_| true), Some(1));
+    assert_eq!(machine.find(Counter, "a.b", &mut Captures::default(), |_| true), Some(2));
+    assert_eq!(machine.find(Gauge, "a.b", &mut Captures::default(), |_| true), Some(0));
+    assert_eq!(machine.find(Observer, "a.b", &mut Captures::default(), |_| true), Some(1));
+    assert_eq!(machine.find(Counter, "a.c", &mut Captures::default(), |_| true), None);
+    assert_eq!(machine.find(Observer, "a.c.d", &mut Captures::default(), |_| true), Some(1));
 }
 
 #[test]
@@ -101,10 +106,23 @@ fn looking_up_never_takes_more_steps_than_there_are_nodes() {
     let patterns: Vec<_> = patterns.iter().map(|pattern| (&**pattern, None)).collect();
     let machine = machine(true, &patterns);
     for _ in 0..100 {
-        assert_eq!(machine.find(MetricType::Counter, &format!("{}nope", "a.".repeat(12)), |_| true), None);
+        assert_eq!(
+            machine.find(
+                MetricType::Counter,
+                &format!("{}nope", "a.".repeat(12)),
+                &mut Captures::default(),
+                |_| true
+            ),
+            None
+        );
     }
     assert_eq!(
-        machine.find(MetricType::Counter, &format!("{}end4095", "a.".repeat(12)), |_| true),
+        machine.find(
+            MetricType::Counter,
+            &format!("{}end4095", "a.".repeat(12)),
+            &mut Captures::default(),
+            |_| true
+        ),
         Some(4095)
     );
 }
@@ -156,8 +174,8 @@ proptest! {
                 of_type.is_none_or(|of_type| of_type == metric_type) && obvious_match(&pattern, &segments)
             };
             let expected = rules.iter().position(fits);
-            prop_assert_eq!(ordered.find(metric_type, &name, |_| true), expected);
-            let found = unordered.find(metric_type, &name, |_| true);
+            prop_assert_eq!(ordered.find(metric_type, &name, &mut Captures::default(), |_| true), expected);
+            let found = unordered.find(metric_type, &name, &mut Captures::default(), |_| true);
             prop_assert_eq!(found.is_some(), expected.is_some());
             prop_assert!(found.is_none_or(|rule| fits(&rules[rule])));
         }

@@ -130,11 +130,11 @@ impl Mapper {
         captures: &mut Captures,
         mut accept: impl FnMut(usize) -> bool,
     ) -> Option<usize> {
-        if let Some(rule) = self.machine.find(metric_type, name, &mut accept) {
-            captures.push(u32::try_from(name.len()).ok().map(|end| (0, end)));
-            self.machine.capture(rule, name, captures);
+        captures.push(u32::try_from(name.len()).ok().map(|end| (0, end)));
+        if let Some(rule) = self.machine.find(metric_type, name, captures, &mut accept) {
             return Some(rule);
         }
+        captures.clear();
         self.regexes.find(metric_type, name, captures, accept)
     }
 

@@ -1,13 +1,20 @@
 //! Type and name -> which rule took it, remembered; statsd_exporter's mapping cache.
 //!
 //! Bounded by `--statsd.cache-size`. A full one gives up the entry that was used longest ago (`lru`)
-//! or any (`random`).
+//! or any (`random`). Unless it is tiny, it does so only for a name that comes a second time: names that
+//! come once would put out those that come again.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use hashbrown::HashTable;
 
+use super::doorkeeper::Doorkeeper;
 use super::{Captures, MetricType};
+
+/// A full cache of so many entries or more waits until a name comes again.
+const CHOOSY_MIN: usize = 64;
+/// One for each name that it has seen.
+const DOORKEEPER_BITS: usize = 1 << 16;
 
 /// `--statsd.cache-type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +42,15 @@ pub struct ResultCache {
     /// Ends of the list by last use; of no meaning to `random`.
     newest: u32,
     oldest: u32,
+    doorkeeper: Option<Doorkeeper>,
+}
+
+/// A name and its type, hashed once for look-up and insertion.
+#[derive(Clone, Copy, Debug)]
+pub struct ResultKey<'a> {
+    hash: u64,
+    metric_type: MetricType,
+    name: &'a str,
 }
 
 #[derive(Debug)]
@@ -62,13 +78,22 @@ impl ResultCache {
             entries: Vec::new(),
             newest: NONE,
             oldest: NONE,
+            doorkeeper: (entries_max >= CHOOSY_MIN).then(|| Doorkeeper::new(DOORKEEPER_BITS)),
         }
     }
 
+    /// The key of a name; hashed with a seed, for names come from the network.
+    #[must_use]
+    pub fn key<'a>(&self, metric_type: MetricType, name: &'a str) -> ResultKey<'a> {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name.as_bytes());
+        metric_type.hash(&mut hasher);
+        ResultKey { hash: hasher.finish(), metric_type, name }
+    }
+
     /// What is known of a name: `None` if nothing, `Some(None)` if no rule takes it.
-    pub fn get(&mut self, metric_type: MetricType, name: &str) -> Option<&Option<Matched>> {
-        let hash = self.hash(metric_type, name);
-        let index = *self.table.find(hash, |index| self.is_of(*index, hash, metric_type, name))?;
+    pub fn get(&mut self, key: ResultKey<'_>) -> Option<&Option<Matched>> {
+        let index = *self.table.find(key.hash, |index| self.is_of(*index, key))?;
         if self.kind == ResultCacheType::Lru && index != self.newest {
             self.unlink(index);
             self.link_newest(index);
@@ -76,12 +101,16 @@ impl ResultCache {
         Some(&self.entries.get(index as usize)?.result)
     }
 
-    /// Remembers a result; the caller has just not found it.
-    pub fn insert(&mut self, metric_type: MetricType, name: &str, result: Option<Matched>) {
-        if self.entries_max == 0 {
+    /// Remembers a result, if the name is to be remembered; the caller has just not found it.
+    pub fn insert(&mut self, key: ResultKey<'_>, result: impl FnOnce() -> Option<Matched>) {
+        let ResultKey { hash, metric_type, name } = key;
+        let is_full = self.entries.len() >= self.entries_max;
+        if self.entries_max == 0
+            || is_full && self.doorkeeper.as_mut().is_some_and(|doorkeeper| !doorkeeper.has_seen(hash))
+        {
             return;
         }
-        let hash = self.hash(metric_type, name);
+        let result = result();
         let index = if self.entries.len() < self.entries_max {
             let name = name.to_owned();
             self.entries.push(Entry { hash, metric_type, name, result, newer: NONE, older: NONE });
@@ -130,14 +159,8 @@ impl ResultCache {
         self.entries_max
     }
 
-    fn hash(&self, metric_type: MetricType, name: &str) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(name.as_bytes());
-        metric_type.hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn is_of(&self, index: u32, hash: u64, metric_type: MetricType, name: &str) -> bool {
+    fn is_of(&self, index: u32, key: ResultKey<'_>) -> bool {
+        let ResultKey { hash, metric_type, name } = key;
         self.entries
             .get(index as usize)
             .is_some_and(|entry| entry.hash == hash && entry.metric_type == metric_type && entry.name == name)
@@ -185,25 +208,30 @@ impl ResultCache {
 mod tests {
     use super::*;
 
+    fn get(cache: &mut ResultCache, metric_type: MetricType, name: &str) -> Option<Option<usize>> {
+        let key = cache.key(metric_type, name);
+        cache.get(key).map(|result| result.as_ref().map(|matched| matched.rule))
+    }
+
     fn insert(cache: &mut ResultCache, name: &str) {
-        assert_eq!(cache.get(MetricType::Counter, name), None, "{name}");
-        let matched = Matched { rule: name.len(), captures: Captures::default() };
-        cache.insert(MetricType::Counter, name, Some(matched));
+        assert!(!knows(cache, name), "{name}");
+        let key = cache.key(MetricType::Counter, name);
+        cache.insert(key, || Some(Matched { rule: name.len(), captures: Captures::default() }));
     }
 
     fn knows(cache: &mut ResultCache, name: &str) -> bool {
-        cache.get(MetricType::Counter, name).is_some()
+        get(cache, MetricType::Counter, name).is_some()
     }
 
     #[test]
     fn a_name_is_known_by_its_type() {
         let mut cache = ResultCache::new(ResultCacheType::Lru, 2);
         insert(&mut cache, "a");
-        cache.insert(MetricType::Gauge, "a", None);
-        assert_eq!(cache.get(MetricType::Gauge, "a"), Some(&None));
-        assert_eq!(cache.get(MetricType::Observer, "a"), None);
-        let matched = cache.get(MetricType::Counter, "a").unwrap().as_ref();
-        assert_eq!(matched.map(|matched| matched.rule), Some(1));
+        let gauge = cache.key(MetricType::Gauge, "a");
+        cache.insert(gauge, || None);
+        assert_eq!(get(&mut cache, MetricType::Gauge, "a"), Some(None));
+        assert_eq!(get(&mut cache, MetricType::Observer, "a"), None);
+        assert_eq!(get(&mut cache, MetricType::Counter, "a"), Some(Some(1)));
     }
 
     #[test]
@@ -237,6 +265,18 @@ mod tests {
                 assert!(cache.is_empty() && !knows(&mut cache, "n999"));
             }
         }
+    }
+
+    #[test]
+    fn a_full_cache_makes_room_for_a_name_that_comes_again() {
+        let mut cache = ResultCache::new(ResultCacheType::Lru, 100);
+        (0..100).for_each(|n| insert(&mut cache, &format!("known{n}")));
+        (0..1000).for_each(|n| insert(&mut cache, &format!("once{n}")));
+        let known = (0..100).filter(|n| knows(&mut cache, &format!("known{n}"))).count();
+        assert!(known > 80, "{known}");
+        insert(&mut cache, "twice");
+        insert(&mut cache, "twice");
+        assert!(knows(&mut cache, "twice") && cache.len() == 100);
     }
 
     #[test]

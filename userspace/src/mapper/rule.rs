@@ -127,6 +127,8 @@ pub struct Rule {
     pub tags: Option<TagMatch>,
     pub action: RuleAction,
     pub name: Template,
+    /// The name, escaped, if it is the same for all that the rule takes.
+    pub constant_name: Option<Box<str>>,
     /// In the order of the file; each key once.
     pub labels: Vec<(Box<str>, Template)>,
     /// A tag of the event goes before a label of the same key.

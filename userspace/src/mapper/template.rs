@@ -160,6 +160,18 @@ impl Template {
         }
     }
 
+    /// The text for `name`, where it stands in the template or in the name as it is: nearly always.
+    #[inline]
+    #[must_use]
+    pub fn borrowed<'a>(&'a self, name: &'a str, captures: &Captures) -> Option<&'a str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            [Piece::Capture(index)] => Some(captures.text(*index, name)),
+            _ => None,
+        }
+    }
+
     /// References to wildcards or groups that the pattern does not have.
     pub(super) fn dangling(&self) -> &[Box<str>] {
         &self.dangling

@@ -212,6 +212,15 @@ impl Pipeline {
         }
     }
 
+    /// Puts new series into the order of the exposition where `late_min` of a family wait for it; the lock is
+    /// given back now and then.
+    pub fn settle_order(&self, late_min: usize) {
+        let mut core = self.core.lock();
+        while core.registry.settle_order(late_min) {
+            MutexGuard::bump(&mut core);
+        }
+    }
+
     /// Ends a promotion window of length `window`: demotes, waits a grace period without the lock,
     /// promotes.
     ///
@@ -324,6 +333,7 @@ impl Pipeline {
         let now = Timestamp::now();
         let mut cursor = Cursor::new(own, format, self.clock);
         let mut part = Vec::with_capacity(2 * EXPOSITION_PART_BYTES);
+        self.settle_order(1);
         loop {
             let mut core = self.core.lock();
             let progress = cursor.write_slice(&mut core.registry, &mut part, EXPOSITION_SLICE_SERIES, now);

@@ -60,8 +60,12 @@ impl Core {
             }
             rule.tag_changes.apply(&mut labels);
             self.label_values.clear();
-            rule.name.expand(event.name, &self.captures, &mut self.label_values);
-            escape_name(&self.label_values, &mut self.name);
+            if let Some(name) = &rule.constant_name {
+                self.name.push_str(name);
+            } else {
+                rule.name.expand(event.name, &self.captures, &mut self.label_values);
+                escape_name(&self.label_values, &mut self.name);
+            }
             if self.name.is_empty() {
                 return Err(Unrecorded {
                     mapping: None,
@@ -74,21 +78,24 @@ impl Core {
             if event.kind == EventKind::Observer && recipe.divisor == TimerUnit::Milliseconds.per_second() {
                 recipe.divisor = rule.timer_unit.per_second();
             }
-            // First all texts, then the borrows of them.
+            // First all texts that must be put together, then the borrows of them.
             self.label_values.clear();
-            let ends: SmallVec<[usize; 16]> = rule
-                .labels
-                .iter()
-                .map(|(_, value)| {
+            let mut ends: SmallVec<[usize; 8]> = SmallVec::new();
+            for (_, value) in &rule.labels {
+                if value.borrowed(event.name, &self.captures).is_none() {
                     value.expand(event.name, &self.captures, &mut self.label_values);
-                    self.label_values.len()
-                })
-                .collect();
-            let mut from = 0;
-            for ((key, _), end) in rule.labels.iter().zip(ends) {
-                let value = self.label_values.get(from..end).unwrap_or_default();
-                from = end;
-                match labels.iter_mut().find(|(tag, _)| **tag == **key) {
+                    ends.push(self.label_values.len());
+                }
+            }
+            let (mut from, mut ends) = (0, ends.into_iter());
+            // Only a tag can be in the way, for a rule has each key once.
+            let tags = labels.len();
+            for (key, value) in &rule.labels {
+                let value = value.borrowed(event.name, &self.captures).unwrap_or_else(|| {
+                    let end = ends.next().unwrap_or(from);
+                    self.label_values.get(std::mem::replace(&mut from, end)..end).unwrap_or_default()
+                });
+                match labels.iter_mut().take(tags).find(|(tag, _)| **tag == **key) {
                     Some(_) if rule.honor_labels => {}
                     Some(tag) => tag.1 = value,
                     None => labels.push((key, value)),
@@ -170,7 +177,8 @@ impl Core {
         if self.mapper.rule_count() == 0 && self.results.entries_max() == 0 {
             return None;
         }
-        if let Some(known) = self.results.get(metric_type, event.name) {
+        let key = self.results.key(metric_type, event.name);
+        if let Some(known) = self.results.get(key) {
             let known = known.as_ref()?;
             self.captures.clone_from(&known.captures);
             return Some(known.rule);
@@ -178,9 +186,9 @@ impl Core {
         self.ledger.mapping_misses += 1;
         let found = self.mapper.find_event(metric_type, event.name, event.into(), &mut self.captures);
         // Where tags have a say, a name is not enough to go by.
-        if self.results.entries_max() > 0 && !found.by_tags {
-            let matched = found.index.map(|rule| Matched { rule, captures: self.captures.clone() });
-            self.results.insert(metric_type, event.name, matched);
+        if !found.by_tags {
+            let captures = &self.captures;
+            self.results.insert(key, || found.index.map(|rule| Matched { rule, captures: captures.clone() }));
         }
         found.index
     }

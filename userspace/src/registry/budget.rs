@@ -104,7 +104,8 @@ impl Registry {
         }
         self.joined.repeat(&self.vectors[vector as usize].names, OVERFLOW_VALUE);
         // A sender may have used the very value.
-        let id = match self.find_series(vector) {
+        let hash = self.series_hash(vector);
+        let id = match self.find_series(vector, hash) {
             Some(id) => {
                 if self.note_left(family, id) {
                     self.overflow_gone();
@@ -114,7 +115,7 @@ impl Registry {
                 }
                 id
             }
-            None => self.append_series(vector, request, SeriesId::NONE, now),
+            None => self.append_series(vector, hash, request, SeriesId::NONE, now),
         };
         self.families[family as usize].overflow = id;
         self.overflow.live += 1;
@@ -150,7 +151,8 @@ impl Registry {
         self.joined.join(kind, &[])?;
         let family = self.append_family(&request);
         let vector = self.append_vector(family, &request);
-        let id = self.append_series(vector, &request, SeriesId::NONE, now);
+        let hash = self.series_hash(vector);
+        let id = self.append_series(vector, hash, &request, SeriesId::NONE, now);
         self.families[family as usize].overflow = id;
         self.overflow.live += 1;
         *(if is_counter { &mut self.overflow.counter } else { &mut self.overflow.observer }) = id;

@@ -69,6 +69,9 @@ pub(super) struct Family {
 /// No place among the vectors.
 pub(super) const NO_VECTOR: u32 = u32::MAX;
 
+/// No place among the families; of a vector that is free.
+pub(super) const NO_FAMILY: u32 = u32::MAX;
+
 /// What the series of one family with the same label names have in common. statsd_exporter calls
 /// it so, and counts them.
 #[derive(Debug)]

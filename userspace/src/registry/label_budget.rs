@@ -291,7 +291,8 @@ impl Registry {
             None => return None,
         };
         // A sender may have used the very values.
-        let id = match self.find_series(vector) {
+        let hash = self.series_hash(vector);
+        let id = match self.find_series(vector, hash) {
             Some(id) if self.is_overflow(family, id) => {
                 return Some(Resolved { id, overflow: true, created: false });
             }
@@ -302,7 +303,7 @@ impl Registry {
                 known.series = known.series.saturating_sub(1);
                 id
             }
-            None => self.append_series(vector, &request, SeriesId::NONE, now),
+            None => self.append_series(vector, hash, &request, SeriesId::NONE, now),
         };
         self.uses.uses[place as usize].overflow = id;
         self.overflow_made();

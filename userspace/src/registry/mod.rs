@@ -24,6 +24,7 @@ mod recycle;
 mod refusal;
 mod sender_gauge;
 mod series;
+mod shape;
 mod sizes;
 mod stats;
 mod summary;
@@ -32,6 +33,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::time::Duration;
 
 use hashbrown::{HashSet, HashTable};
+use smallvec::SmallVec;
 
 pub use budget::OVERFLOW_VALUE;
 pub use distinct::Distinct;
@@ -50,7 +52,7 @@ pub use summary::{Quantile, SummaryOptions};
 
 use crate::clock::Timestamp;
 use budget::Overflow;
-use by_key::{ByKey, compare};
+use by_key::ByKey;
 use counter::Counter;
 use expiry::Deadlines;
 use family::{Family, NO_VECTOR, Vector, intern};
@@ -62,6 +64,7 @@ use order::SortedIds;
 use recycle::Idle;
 use sender_gauge::{SenderGauge, Shares};
 use series::{Created, Series, Slots, Value};
+use shape::Shapes;
 use summary::{Summary, SummaryPlan, SummarySpace};
 
 /// Each is looked at in every scrape. A sender is known by its address, which anybody can forge.
@@ -158,6 +161,9 @@ pub struct Expired {
     pub more: bool,
 }
 
+/// So many series of a family wait for their places until somebody reads: then each costs least.
+pub const LATE_SERIES: usize = order::STEP;
+
 /// Deadlines looked at in one call of [`Registry::expire`]: a few milliseconds.
 const EXPIRE_MAX: usize = 4096;
 
@@ -172,6 +178,8 @@ pub struct Registry {
     idle: Idle,
     /// Families with live series, by name.
     family_order: SortedIds,
+    /// Families with series that have no place in the order yet.
+    unsettled: Vec<u32>,
     vectors: Vec<Vector>,
     vector_index: HashTable<u32>,
     vectors_by_kind: [u64; 4],
@@ -187,6 +195,7 @@ pub struct Registry {
     uses: LabelUses,
     shares: Shares,
     joined: JoinedLabels,
+    shapes: Shapes,
     /// Names, keys, summaries, histograms; the tables are counted when asked.
     owned_bytes: usize,
 }
@@ -204,6 +213,7 @@ impl Registry {
             family_index: HashTable::new(),
             idle: Idle::default(),
             family_order: SortedIds::default(),
+            unsettled: Vec::new(),
             vectors: Vec::new(),
             vector_index: HashTable::new(),
             vectors_by_kind: [0; 4],
@@ -219,6 +229,7 @@ impl Registry {
             uses: LabelUses::default(),
             shares: Shares::default(),
             joined: JoinedLabels::default(),
+            shapes: Shapes::default(),
             owned_bytes: 0,
         }
     }
@@ -267,8 +278,16 @@ impl Registry {
         sibling: SeriesId,
         now: Timestamp,
     ) -> Result<Resolved, Refusal> {
-        self.joined.join(request.kind, request.labels)?;
-        let vector = self.find_vector(request);
+        let known = self.shapes.find(request, &self.vectors, &self.families, &mut self.joined.key)?;
+        let vector = if let Some(vector) = known {
+            // For whoever goes by the joined names.
+            self.joined.names.clear();
+            self.joined.names.push_str(&self.vectors[vector as usize].names);
+            known
+        } else {
+            self.joined.join(request.kind, request.labels)?;
+            self.find_vector(request)
+        };
         let family = match vector {
             Some(vector) => Some(self.vectors[vector as usize].family),
             None => self.family_named(request.family),
@@ -276,11 +295,14 @@ impl Registry {
         if family.is_some_and(|family| self.families[family as usize].kind != request.kind) {
             return Err(Refusal::TypeConflict);
         }
-        if let (Some(vector), Some(family)) = (vector, family)
-            && let Some(id) = self.find_series(vector)
-        {
-            self.follow_rule(id, request, now);
-            return Ok(Resolved { id, overflow: self.is_overflow(family, id), created: false });
+        let mut hash = None;
+        if let (Some(vector), Some(family)) = (vector, family) {
+            let of_series = self.series_hash(vector);
+            if let Some(id) = self.find_series(vector, of_series) {
+                self.follow_rule(id, request, now);
+                return Ok(Resolved { id, overflow: self.is_overflow(family, id), created: false });
+            }
+            hash = Some(of_series);
         }
         match family {
             Some(_) => self.check_suffixes(request)?,
@@ -298,7 +320,11 @@ impl Registry {
                 self.append_vector(family, request)
             }
         };
-        let id = self.append_series(vector, request, sibling, now);
+        if known.is_none() {
+            self.shapes.note(request, vector, self.vectors[vector as usize].hash);
+        }
+        let hash = hash.unwrap_or_else(|| self.series_hash(vector));
+        let id = self.append_series(vector, hash, request, sibling, now);
         let family = self.vectors[vector as usize].family;
         self.families[family as usize].own_series += 1;
         if let Some(budget) = request.label_budget
@@ -480,6 +506,26 @@ impl Registry {
         self.remove(id, now);
     }
 
+    /// Puts series into the order of the exposition, of families in which `late_min` wait for it; in bounded
+    /// time. Returns whether there is more to do.
+    pub fn settle_order(&mut self, late_min: usize) -> bool {
+        let (mut budget, mut at) = (order::STEP, 0);
+        while let Some(family) = self.unsettled.get(at) {
+            let order = &mut self.families[*family as usize].series;
+            if order.late() == 0 {
+                order.unlist();
+                self.unsettled.swap_remove(at);
+            } else if order.late() < late_min {
+                at += 1;
+            } else if budget == 0 {
+                return true;
+            } else {
+                budget = budget.saturating_sub(order.settle_step(&ByKey(&self.slots.all)));
+            }
+        }
+        false
+    }
+
     fn check_new_family(&self, request: &SeriesRequest<'_>) -> Result<(), Refusal> {
         if request.family.is_empty() {
             return Err(Refusal::EmptyName);
@@ -566,17 +612,21 @@ impl Registry {
                 return Err(Refusal::SuffixConflict);
             }
         }
-        let mut own = request.kind.sample_suffixes().iter();
-        if own.any(|suffix| self.family_named(&format!("{}{suffix}", request.family)).is_some()) {
-            return Err(Refusal::SuffixConflict);
+        for suffix in request.kind.sample_suffixes() {
+            let name: SmallVec<[u8; 128]> =
+                [request.family, suffix].iter().flat_map(|part| part.bytes()).collect();
+            if str::from_utf8(&name).is_ok_and(|name| self.family_named(name).is_some()) {
+                return Err(Refusal::SuffixConflict);
+            }
         }
         Ok(())
     }
 
-    /// Makes the series of `vector` with the key that is joined.
+    /// Makes the series of `vector` with the key that is joined, of which `hash` is the hash.
     fn append_series(
         &mut self,
         vector: u32,
+        hash: u32,
         request: &SeriesRequest<'_>,
         sibling: SeriesId,
         now: Timestamp,
@@ -595,7 +645,6 @@ impl Registry {
                 Value::Histogram(Box::new(Histogram::new(&self.histogram_plans[plan as usize], now)))
             }
         };
-        let hash = self.series_hash(vector);
         let key = Box::from(self.joined.key.as_slice());
         let series = Series { generation: 0, hash, vector, deadline: expiry::NEVER, key, value };
         self.owned_bytes += owned_bytes(&series);
@@ -610,7 +659,9 @@ impl Registry {
 
         let order = &mut self.families[family as usize].series;
         let first = order.is_empty();
-        order.insert_late(id.index, &ByKey(all));
+        if order.insert_late(id.index, &ByKey(all)) {
+            self.unsettled.push(family);
+        }
         if first {
             let families = &self.families;
             let by_name = |a: u32, b: u32| families[a as usize].name.cmp(&families[b as usize].name);
@@ -630,11 +681,11 @@ impl Registry {
         }
         let family = self.vectors[vector as usize].family;
         let order = &mut self.families[family as usize].series;
-        order.remove(id.index, |other| compare(&all[other as usize], &all[id.index as usize]));
+        order.remove(id.index, &ByKey(all));
         if order.is_empty() {
             let families = &self.families;
-            let name = &families[family as usize].name;
-            self.family_order.remove(family, |other| families[other as usize].name.cmp(name));
+            let by_name = |a: u32, b: u32| families[a as usize].name.cmp(&families[b as usize].name);
+            self.family_order.remove(family, &by_name);
             self.note_idle(family, now);
         }
         self.note_removed(family, id);
@@ -663,9 +714,8 @@ impl Registry {
         found.copied()
     }
 
-    /// The series of `vector` with the key that is joined.
-    fn find_series(&self, vector: u32) -> Option<SeriesId> {
-        let hash = self.series_hash(vector);
+    /// The series of `vector` with the key that is joined, of which `hash` is the hash.
+    fn find_series(&self, vector: u32, hash: u32) -> Option<SeriesId> {
         let index = self.series_index.find(spread(hash), |at| {
             let series = &self.slots.all[*at as usize];
             series.hash == hash && series.vector == vector && *series.key == *self.joined.key

@@ -1,7 +1,8 @@
-//! Ids in any order -> ids in sorted order, at any moment.
+//! Ids in any order -> ids in sorted order, before they are read.
 //!
-//! Sorting at scrape time would hold the lock for as long as it takes; so each id is put in its
-//! place soon after it comes. Chunks bound what one insertion has to move.
+//! Sorting all at scrape time would hold the lock for as long as it takes, and putting each in its place
+//! when it comes would look at cold memory for each. So ids wait until there are many, or until somebody
+//! reads, and go to their places by the thousand. Chunks bound what that has to move.
 
 use std::cmp::Ordering;
 
@@ -9,10 +10,18 @@ use smallvec::SmallVec;
 
 const CHUNK_MAX: usize = 512;
 
-/// How many ids wait until they are put in their places, in sorted order: then one finds in the cache
-/// what the one before it has looked at. At two microseconds each among half a million in no order,
-/// more would keep the lock for too long.
-const LATE_MAX: usize = 256;
+/// How many ids go to their places in one step, in which the caller may not be disturbed: a millisecond.
+pub(super) const STEP: usize = 4096;
+
+/// How many ids wait at most; then each [`STEP`] of them costs who adds the last one. Whoever has the time
+/// settles them before that.
+const LATE_MAX: usize = 16 * STEP;
+
+/// Up to so many are looked through for one that leaves.
+const LATE_SEARCH_MAX: usize = 256;
+
+/// From so many ids for one chunk on it is made anew.
+const MERGE_MIN: usize = 4;
 
 /// How the things behind ids stand to each other.
 pub(super) trait Order {
@@ -21,6 +30,23 @@ pub(super) trait Order {
     fn sort(&self, ids: &mut [u32]) {
         ids.sort_unstable_by(|a, b| self.compare(*a, *b));
     }
+
+    /// Both in one; each is sorted.
+    fn merge(&self, some: &[u32], others: &[u32]) -> Vec<u32> {
+        let (mut merged, mut others) = (Vec::with_capacity(some.len() + others.len()), others);
+        for id in some {
+            let below = others.partition_point(|other| self.compare(*other, *id).is_lt());
+            let (before, rest) = others.split_at_checked(below).unwrap_or_default();
+            merged.extend_from_slice(before);
+            merged.push(*id);
+            others = rest;
+        }
+        merged.extend_from_slice(others);
+        merged
+    }
+
+    /// Many of them will be compared soon.
+    fn touch(&self, _ids: &mut dyn Iterator<Item = u32>) {}
 }
 
 impl<F: Fn(u32, u32) -> Ordering> Order for F {
@@ -44,6 +70,8 @@ pub(super) struct Chunks {
     chunks: Vec<Vec<u32>>,
     /// Ids in order of arrival that have no place yet, fewer than [`LATE_MAX`].
     late: Vec<u32>,
+    /// Somebody knows that there are late ones.
+    listed: bool,
 }
 
 impl Default for SortedIds {
@@ -66,34 +94,58 @@ impl SortedIds {
         self.settle(order);
     }
 
-    /// The same, but the id may have to wait for [`SortedIds::settle`].
-    pub(super) fn insert_late(&mut self, id: u32, order: &impl Order) {
+    /// The same, but the id may have to wait for [`SortedIds::settle`]. Returns whether the caller is to
+    /// remember that, which it is told once.
+    #[inline]
+    pub(super) fn insert_late(&mut self, id: u32, order: &impl Order) -> bool {
         match self {
             Self::Few(ids) => {
                 let place = ids.partition_point(|other| order.compare(*other, id).is_lt());
                 ids.insert(place, id);
                 if ids.len() > CHUNK_MAX {
-                    *self = Self::Many(Box::new(Chunks { chunks: vec![ids.to_vec()], late: Vec::new() }));
+                    let (chunks, late) = (vec![ids.to_vec()], Vec::new());
+                    *self = Self::Many(Box::new(Chunks { chunks, late, listed: false }));
                 }
+                false
             }
             Self::Many(many) => {
                 many.late.push(id);
                 if many.late.len() >= LATE_MAX {
-                    many.settle(order);
+                    many.settle_step(order);
                 }
+                !std::mem::replace(&mut many.listed, true)
             }
         }
     }
 
-    /// Puts all ids in their places.
-    pub(super) fn settle(&mut self, order: &impl Order) {
+    /// Ids that wait.
+    pub(super) fn late(&self) -> usize {
+        if let Self::Many(many) = self { many.late.len() } else { 0 }
+    }
+
+    /// Nobody remembers any more that there may be late ones.
+    pub(super) fn unlist(&mut self) {
         if let Self::Many(many) = self {
-            many.settle(order);
+            many.listed = false;
         }
     }
 
-    /// Removes `id`, if it is there; `compare` tells how another id's key stands to that of `id`.
-    pub(super) fn remove(&mut self, id: u32, compare: impl Fn(u32) -> Ordering) {
+    /// Puts up to [`STEP`] ids in their places; returns how many.
+    pub(super) fn settle_step(&mut self, order: &impl Order) -> usize {
+        if let Self::Many(many) = self { many.settle_step(order) } else { 0 }
+    }
+
+    /// Puts all ids in their places.
+    pub(super) fn settle(&mut self, order: &impl Order) {
+        while self.settle_step(order) > 0 {}
+    }
+
+    /// Removes `id`, if it is there.
+    pub(super) fn remove(&mut self, id: u32, order: &impl Order) {
+        if self.late() > LATE_SEARCH_MAX {
+            self.settle(order);
+        }
+        let compare = |other| order.compare(other, id);
         match self {
             Self::Few(ids) => {
                 let place = ids.partition_point(|other| compare(*other).is_lt());
@@ -102,12 +154,12 @@ impl SortedIds {
                 }
             }
             Self::Many(many) => {
-                let Chunks { chunks, late } = &mut **many;
+                let Chunks { chunks, late, .. } = &mut **many;
                 if let Some(place) = late.iter().position(|other| *other == id) {
                     late.swap_remove(place);
                     return;
                 }
-                let at = chunk_of(chunks, &compare);
+                let at = chunk_of(chunks, compare);
                 let Some(chunk) = chunks.get_mut(at) else { return };
                 let place = chunk.partition_point(|other| compare(*other).is_lt());
                 if chunk.get(place) == Some(&id) {
@@ -169,34 +221,88 @@ impl SortedIds {
 }
 
 impl Chunks {
-    fn settle(&mut self, order: &impl Order) {
-        let Self { chunks, late } = self;
-        order.sort(late);
+    /// Puts the newest ids in their places, up to [`STEP`] of them; returns how many.
+    #[inline(never)]
+    fn settle_step(&mut self, order: &impl Order) -> usize {
+        let Self { chunks, late, .. } = self;
+        if late.is_empty() {
+            return 0;
+        }
+        let mut ids = late.split_off(late.len().saturating_sub(STEP));
+        let settled = ids.len();
+        if late.is_empty() {
+            *late = Vec::new();
+        }
+        order.sort(&mut ids);
+        if settled > chunks.len() / 4 {
+            order.touch(&mut chunks.iter().filter_map(|chunk| chunk.first().copied()));
+        }
+        let mut rest = &*ids;
         let mut at = 0;
-        for id in late.drain(..) {
-            let begins_below =
-                |chunk: &Vec<u32>| chunk.first().is_some_and(|other| order.compare(*other, id).is_lt());
-            // Mostly it belongs to the chunk of the one before it, or to one soon after.
-            let (mut below, mut step) = (at, 1);
-            while chunks.get(at + step).is_some_and(begins_below) {
-                below = at + step;
-                step *= 2;
-            }
-            let not_below = (at + step).min(chunks.len());
-            let between = chunks.get(below + 1..not_below).unwrap_or_default();
-            at = below + between.partition_point(begins_below);
+        while let Some(id) = rest.first() {
+            at = chunk_from(chunks, at, |other| order.compare(other, *id).is_lt());
+            // What belongs here lies below the beginning of the next chunk.
+            let here = match chunks.get(at + 1).and_then(|next| next.first()) {
+                Some(next) => end_of(rest, |id| order.compare(id, *next).is_lt()),
+                None => rest.len(),
+            };
+            let (here, behind) = rest.split_at_checked(here.max(1)).unwrap_or((rest, &[]));
+            rest = behind;
             let Some(chunk) = chunks.get_mut(at) else {
-                chunks.push(vec![id]);
+                chunks.extend(pieces(here));
                 continue;
             };
-            let place = chunk.partition_point(|other| order.compare(*other, id).is_lt());
-            chunk.insert(place, id);
+            if here.len() >= MERGE_MIN {
+                let merged = order.merge(chunk, here);
+                if merged.len() > CHUNK_MAX {
+                    chunks.splice(at..=at, pieces(&merged));
+                } else {
+                    *chunk = merged;
+                }
+                continue;
+            }
+            for id in here {
+                let place = chunk.partition_point(|other| order.compare(*other, *id).is_lt());
+                chunk.insert(place, *id);
+            }
             if chunk.len() > CHUNK_MAX {
                 let upper = chunk.split_off(chunk.len() / 2);
                 chunks.insert(at + 1, upper);
             }
         }
+        settled
     }
+}
+
+/// Sorted ids as chunks that have room for more.
+fn pieces(ids: &[u32]) -> impl Iterator<Item = Vec<u32>> {
+    let count = ids.len().div_ceil(CHUNK_MAX * 3 / 4).max(1);
+    ids.chunks(ids.len().div_ceil(count).max(1)).map(<[u32]>::to_vec)
+}
+
+/// How many of the first ids are below something; they are few compared with all.
+fn end_of(ids: &[u32], is_below: impl Fn(u32) -> bool) -> usize {
+    let (mut below, mut step) = (0, 1);
+    while ids.get(below + step - 1).is_some_and(|id| is_below(*id)) {
+        below += step;
+        step *= 2;
+    }
+    let between = ids.get(below..).unwrap_or_default();
+    let between = between.get(..step).unwrap_or(between);
+    below + between.partition_point(|id| is_below(*id))
+}
+
+/// The last chunk from `at` on that begins below something, or `at`; mostly it is one of the next.
+fn chunk_from(chunks: &[Vec<u32>], at: usize, is_below: impl Fn(u32) -> bool) -> usize {
+    let begins_below = |chunk: &Vec<u32>| chunk.first().is_some_and(|first| is_below(*first));
+    let (mut below, mut step) = (at, 1);
+    while chunks.get(below + step).is_some_and(begins_below) {
+        below += step;
+        step *= 2;
+    }
+    let not_below = (below + step).min(chunks.len());
+    let between = chunks.get(below + 1..not_below).unwrap_or_default();
+    below + between.partition_point(begins_below)
 }
 
 /// The chunk in which the looked-for key has its place: the last one that begins below it.
@@ -216,8 +322,12 @@ mod tests {
         // Those that are inserted last may still be late when they are removed.
         let (first, rest) = ids.split_at(ids.len() / 2);
         first.iter().for_each(|id| sorted.insert(*id, &|a: u32, b: u32| a.cmp(&b)));
-        rest.iter().for_each(|id| sorted.insert_late(*id, &|a: u32, b: u32| a.cmp(&b)));
-        ids.iter().filter(|id| !keep(**id)).for_each(|id| sorted.remove(*id, |other| other.cmp(id)));
+        let mut told = 0;
+        for id in rest {
+            told += u32::from(sorted.insert_late(*id, &|a: u32, b: u32| a.cmp(&b)));
+        }
+        assert!(told <= 1 && sorted.late() < LATE_MAX);
+        ids.iter().filter(|id| !keep(**id)).for_each(|id| sorted.remove(*id, &|a: u32, b: u32| a.cmp(&b)));
         sorted.settle(&|a: u32, b: u32| a.cmp(&b));
         let mut expected: Vec<u32> = ids.into_iter().filter(|id| keep(*id)).collect();
         expected.sort_unstable();
@@ -236,6 +346,7 @@ mod tests {
         check(5, |_| true);
         check(512, |id| id % 3 > 0);
         check(20_000, |_| true);
+        check(100_000, |id| id % 3 > 0);
     }
 
     #[test]

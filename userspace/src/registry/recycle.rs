@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Registry;
-use super::family::{NO_VECTOR, Vector};
+use super::family::{NO_FAMILY, NO_VECTOR, Vector};
 use super::spread;
 use crate::clock::Timestamp;
 
@@ -94,8 +94,9 @@ impl Registry {
             entry.remove();
         }
         self.idle.free_families.push(id);
-        while let Some(Vector { hash, names, older, .. }) = self.vectors.get_mut(next as usize) {
+        while let Some(Vector { family, hash, names, older, .. }) = self.vectors.get_mut(next as usize) {
             let (vector, hash) = (next, *hash);
+            *family = NO_FAMILY;
             next = std::mem::replace(older, NO_VECTOR);
             self.owned_bytes = self.owned_bytes.saturating_sub(names.len());
             *names = Box::default();
