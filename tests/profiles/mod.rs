@@ -2,6 +2,7 @@
 
 mod auto;
 mod golden;
+mod guides;
 mod metrics;
 mod totals;
 
