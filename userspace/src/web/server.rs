@@ -81,13 +81,7 @@ impl WebServer {
             listeners.push(listener);
             local_addresses.push(local_address);
         }
-        Ok(Self {
-            listeners,
-            local_addresses,
-            settings: Arc::new(settings),
-            counters: Arc::new(Counters::default()),
-            connection_age_max: CONNECTION_AGE_MAX,
-        })
+        Ok(Self::new(listeners, local_addresses, settings))
     }
 
     /// Makes a server of sockets that listen already, at least one; needs a runtime around it.
@@ -102,13 +96,17 @@ impl WebServer {
             socket.set_nonblocking(true)?;
             listeners.push(TcpListener::from_std(socket.into())?);
         }
-        Ok(Self {
+        Ok(Self::new(listeners, local_addresses, settings))
+    }
+
+    fn new(listeners: Vec<TcpListener>, local_addresses: Vec<SocketAddr>, settings: LiveSettings) -> Self {
+        Self {
             listeners,
             local_addresses,
             settings: Arc::new(settings),
             counters: Arc::new(Counters::default()),
             connection_age_max: CONNECTION_AGE_MAX,
-        })
+        }
     }
 
     #[cfg(test)]
