@@ -204,6 +204,14 @@ fn the_chart_renders_what_it_promises() {
     assert!(names.contains(&"airflow-statsd") && names.contains(&"metrics-text"), "{names:?}");
     assert!(names.contains(&"metrics-rotameter-dashboard-rotameter"), "{names:?}");
 
+    // Its web.config asks for a password, which a kubelet has not.
+    assert_eq!(ours(one(&objects, "DaemonSet"))[0]["livenessProbe"]["tcpSocket"]["port"], "http");
+    let tls = "web.config.tls_server_config.cert_file=server.pem,podMonitor.enabled=true";
+    let objects = chart(&["--set", tls]);
+    let probe = &ours(one(&objects, "DaemonSet"))[0]["readinessProbe"]["httpGet"];
+    assert_eq!((&probe["path"], &probe["scheme"]), (&"/-/ready".into(), &"HTTPS".into()));
+    assert_eq!(one(&objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["scheme"], "https");
+
     let base = "prometheusRule.runbookBaseUrl=https://git.example.com/r/";
     let rules =
         one(&chart(&["--set", "prometheusRule.enabled=true", "--set", base]), "PrometheusRule").to_string();

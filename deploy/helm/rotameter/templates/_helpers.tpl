@@ -49,6 +49,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.ebpf.enabled (eq .Values.mode "daemonset") }}true{{ end -}}
 {{- end -}}
 
+{{- define "rotameter.scheme" -}}
+{{- if (default dict .Values.web.config).tls_server_config }}HTTPS{{ else }}{{ .Values.probes.scheme }}{{ end -}}
+{{- end -}}
+
+{{/* A kubelet has no password, no certificate, and no patience with a rate limit: then only the port is tried. */}}
+{{- define "rotameter.probe" -}}
+{{- $root := index . 0 -}}
+{{- $config := default dict $root.Values.web.config -}}
+{{- $client := default "" (default dict $config.tls_server_config).client_auth_type -}}
+{{- if or $config.basic_auth_users $config.rate_limit (hasPrefix "Require" $client) -}}
+tcpSocket:
+  port: http
+{{- else -}}
+httpGet:
+  path: {{ index . 1 }}
+  port: http
+  scheme: {{ include "rotameter.scheme" $root }}
+{{- end -}}
+{{- end -}}
+
 {{/* The pod, which a DaemonSet and a Deployment have in common. */}}
 {{- define "rotameter.pod" -}}
 {{- $inKernel := include "rotameter.inKernel" . -}}
@@ -163,18 +183,12 @@ spec:
           protocol: TCP
       # Never /metrics: an exposition of a million series is no health check.
       livenessProbe:
-        httpGet:
-          path: /-/healthy
-          port: http
-          scheme: {{ .Values.probes.scheme }}
+        {{- include "rotameter.probe" (list . "/-/healthy") | nindent 8 }}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 6
       readinessProbe:
-        httpGet:
-          path: /-/ready
-          port: http
-          scheme: {{ .Values.probes.scheme }}
+        {{- include "rotameter.probe" (list . "/-/ready") | nindent 8 }}
         periodSeconds: 5
         timeoutSeconds: 5
       securityContext:
