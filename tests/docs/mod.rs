@@ -1,6 +1,7 @@
 //! Documents + the code that they describe -> where they have drifted apart.
 
 mod commands;
+mod log_lines;
 
 use std::collections::BTreeSet;
 use std::fs;
