@@ -45,6 +45,8 @@ fn marks<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
 pub const BLOCK_BYTES: usize = 64;
 /// And hardly any is longer than this.
 pub const BLOCKS_BYTES: usize = 2 * BLOCK_BYTES;
+/// What ends the parts of a line.
+const LINE_MARKS: [u8; 3] = [b':', b'|', b'\n'];
 /// What is looked at in one step.
 const STEP_BYTES: usize = 16;
 
@@ -56,14 +58,7 @@ const STEP_BYTES: usize = 16;
 #[inline]
 #[must_use]
 pub fn block_marks(bytes: &[u8]) -> Option<u64> {
-    marks_of(bytes, [b':', b'|', b'\n'])
-}
-
-/// The same for the `.` of a name; `None` also of a name that is longer.
-#[inline]
-#[must_use]
-pub fn block_dots(name: &[u8]) -> Option<u64> {
-    if name.len() > BLOCK_BYTES { None } else { marks_of(name, [b'.']) }
+    marks_of(bytes, LINE_MARKS)
 }
 
 #[inline]
@@ -90,7 +85,14 @@ pub fn blocks_marks(bytes: &[u8]) -> Option<u128> {
 #[inline]
 fn whole_block_marks(block: &[u8; BLOCK_BYTES]) -> u64 {
     let (steps, _) = block.as_chunks();
-    steps.iter().rev().fold(0, |marks, step| marks << STEP_BYTES | step_marks(step, [b':', b'|', b'\n']))
+    steps.iter().rev().fold(0, |marks, step| marks << STEP_BYTES | step_marks(step, LINE_MARKS))
+}
+
+/// Where a `.` stands in a name; `None` of fewer than 16 bytes, and of more than [`BLOCK_BYTES`].
+#[inline]
+#[must_use]
+pub fn block_dots(name: &[u8]) -> Option<u64> {
+    if name.len() > BLOCK_BYTES { None } else { marks_of(name, [b'.']) }
 }
 
 #[cfg(target_arch = "x86_64")]

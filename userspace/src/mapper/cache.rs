@@ -216,6 +216,12 @@ impl RecipeCache {
         Some(&entry.recipe)
     }
 
+    /// Says that [`RecipeCache::insert`] will be asked to remember this line.
+    #[inline]
+    pub fn expect(&self, key: &LineKey<'_>) {
+        self.doorkeeper.touch(key.hash);
+    }
+
     /// Remembers a line, unless it is longer than [`LINE_BYTES_MAX`], or there are many already and it
     /// comes for the first time. One that is there gets the new recipe, and its place is returned.
     pub fn insert(&mut self, key: &LineKey<'_>, recipe: Recipe, promotable: bool) -> Option<EntryIndex> {

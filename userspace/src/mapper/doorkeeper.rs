@@ -20,11 +20,21 @@ impl Doorkeeper {
         Self { words: vec![0; bits / 64].into_boxed_slice(), bits_set: 0 }
     }
 
+    /// Brings what is known of a hash into the cache, for one who will ask later.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) {
+        std::hint::black_box(self.words.get(self.bit(hash) / 64).copied());
+    }
+
+    /// The bits that the cache's table does not begin with.
+    #[inline]
+    fn bit(&self, hash: u64) -> usize {
+        (hash >> 20) as usize & (self.words.len() * 64 - 1)
+    }
+
     /// Whether this hash was seen since it forgot last; from now on it was.
     pub(super) fn has_seen(&mut self, hash: u64) -> bool {
-        // The bits that the cache's table does not begin with.
-        let bits = self.words.len() * 64;
-        let bit = (hash >> 20) as usize & (bits - 1);
+        let bit = self.bit(hash);
         let Some(word) = self.words.get_mut(bit / 64) else { return true };
         let mask = 1_u64 << (bit % 64);
         if *word & mask != 0 {
@@ -32,7 +42,7 @@ impl Doorkeeper {
         }
         *word |= mask;
         self.bits_set += 1;
-        if self.bits_set >= bits / SET_SHARE {
+        if self.bits_set >= self.words.len() * 64 / SET_SHARE {
             self.words.fill(0);
             self.bits_set = 0;
         }

@@ -76,7 +76,6 @@ struct Edge {
 struct Part {
     from: u32,
     to: u32,
-    ends: Ends,
 }
 
 /// Length, beginning and end of a text: texts of up to [`ENDS_BYTES`] are told apart by them.
@@ -107,7 +106,6 @@ impl Ends {
                 _ => (0, 0),
             },
         };
-        // Names are shorter than 4 GiB: a datagram is.
         Self { length: u32::try_from(bytes.len()).unwrap_or(u32::MAX), first, last }
     }
 
@@ -356,7 +354,7 @@ impl Machine {
         }
         if node.has_literals {
             let text = name.as_bytes().get(part.from as usize..part.to as usize).unwrap_or_default();
-            if let Some(child) = self.edge(at, part.ends, text) {
+            if let Some(child) = self.edge(at, Ends::of(text), text) {
                 push((child, depth + 1));
             }
         }
@@ -450,26 +448,25 @@ fn find_choosy(
 fn split(name: &str, count_max: usize, parts: &mut SmallVec<[Part; SEGMENTS_INLINE]>) -> usize {
     let bytes = name.as_bytes();
     let (mut count, mut from) = (0, 0);
-    let mut part = |to: usize| {
-        if count < count_max
-            && let (Ok(begin), Ok(end)) = (u32::try_from(from), u32::try_from(to))
-        {
-            let ends = Ends::of(bytes.get(from..to).unwrap_or_default());
-            parts.push(Part { from: begin, to: end, ends });
+    let mut part = |to: u32| {
+        if count < count_max {
+            parts.push(Part { from, to });
         }
         count += 1;
         from = to + 1;
     };
+    // Names are shorter than 4 GiB: a datagram is.
+    let place = |at: usize| u32::try_from(at).unwrap_or(NONE - 1);
     match scan::block_dots(bytes) {
         Some(mut dots) => {
             while dots != 0 {
-                part(dots.trailing_zeros() as usize);
+                part(dots.trailing_zeros());
                 dots &= dots - 1;
             }
         }
-        None => memchr::memchr_iter(b'.', bytes).for_each(&mut part),
+        None => memchr::memchr_iter(b'.', bytes).for_each(|at| part(place(at))),
     }
-    part(name.len());
+    part(place(bytes.len()));
     count
 }
 

@@ -291,6 +291,9 @@ impl Core {
 
     /// Parses and maps the line, records its events, and remembers it where that is possible.
     pub(super) fn take_cold(&mut self, line: &[u8], key: Option<&LineKey<'_>>, arrival: &Arrival) {
+        if let Some(key) = key {
+            self.cache.expect(key);
+        }
         let mut tally = Tally::default();
         // The parser lends its scratch space to the events, so it leaves `self` for the time.
         let mut parser = std::mem::take(&mut self.parser);

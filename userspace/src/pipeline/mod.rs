@@ -207,6 +207,10 @@ impl Pipeline {
         if let Some(tables) = &self.tables {
             core.drain_slots(tables, now);
         }
+        // One that leaves is not to be looked for among all that have no place yet.
+        while core.registry.settle_order(1) {
+            MutexGuard::bump(&mut core);
+        }
         while core.registry.expire(now).more {
             MutexGuard::bump(&mut core);
         }
