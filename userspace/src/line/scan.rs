@@ -3,6 +3,8 @@
 //! Lines are a hundred bytes long and their parts shorter. A library's vector search is made for more:
 //! there its call and its set-up cost as much as eight bytes at a time do here.
 
+use super::block::BLOCK_BYTES;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
 
@@ -41,10 +43,6 @@ fn marks<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
     })
 }
 
-/// Most lines are not longer.
-pub const BLOCK_BYTES: usize = 64;
-/// And hardly any is longer than this.
-pub const BLOCKS_BYTES: usize = 2 * BLOCK_BYTES;
 /// What is looked at in one step.
 const STEP_BYTES: usize = 16;
 
@@ -64,21 +62,6 @@ pub fn block_marks(bytes: &[u8]) -> Option<u64> {
         marks |= step_marks(bytes.get(from..)?.first_chunk()?) << from;
     }
     Some(marks)
-}
-
-/// The same for the first [`BLOCKS_BYTES`]. `None` of fewer than a block.
-#[inline]
-#[must_use]
-pub fn blocks_marks(bytes: &[u8]) -> Option<u128> {
-    let last = bytes.len().min(BLOCKS_BYTES).checked_sub(BLOCK_BYTES)?;
-    let (first, second) = (bytes.first_chunk()?, bytes.get(last..)?.first_chunk()?);
-    Some(u128::from(whole_block_marks(first)) | u128::from(whole_block_marks(second)) << last)
-}
-
-#[inline]
-fn whole_block_marks(block: &[u8; BLOCK_BYTES]) -> u64 {
-    let (steps, _) = block.as_chunks();
-    steps.iter().rev().fold(0, |marks, step| marks << STEP_BYTES | step_marks(step))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -132,9 +115,6 @@ mod tests {
                 let block = bytes.iter().take(BLOCK_BYTES).enumerate();
                 let marks = block.fold(0, |marks, (at, byte)| marks | u64::from(b":|\n".contains(byte)) << at);
                 proptest::prop_assert_eq!(block_marks(&bytes), (bytes.len() >= 16).then_some(marks));
-                let blocks = bytes.iter().take(BLOCKS_BYTES).enumerate();
-                let marks = blocks.fold(0, |marks, (at, byte)| marks | u128::from(b":|\n".contains(byte)) << at);
-                proptest::prop_assert_eq!(blocks_marks(&bytes), (bytes.len() >= 64).then_some(marks));
             }
         }
 
