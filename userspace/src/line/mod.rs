@@ -5,6 +5,7 @@
 //! line is read as meant or ends in an error instead. The dialects differ only in where tags stand: each has its own file and a switch in
 //! [`Dialects`].
 
+pub mod block;
 mod dogstatsd;
 pub mod escape;
 pub mod event;
@@ -22,6 +23,7 @@ mod signalfx;
 mod tags;
 pub mod tally;
 
+use block::{BLOCK_BYTES, Block};
 pub use event::{Event, EventKind};
 pub use head::Dialects;
 pub use parser::Parser;
@@ -61,21 +63,30 @@ pub fn split_value(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 /// The first line of a payload, split as [`split_value`] does, and what follows its `\n`, if there is one.
 /// That is what [`lines`] and [`split_value`] find one after the other, in one go over the bytes. `None` if
 /// it is not as nearly every line is: then [`any_line`] knows.
-#[inline]
+#[inline(always)]
 #[must_use]
-pub fn plain_line(payload: &[u8]) -> Option<NextLine<'_>> {
+pub fn plain_line<B: Block>(block: B, payload: &[u8]) -> Option<NextLine<'_>> {
     let length = payload.len();
     let (colon, bar, is_last_mark);
-    if length <= scan::BLOCK_BYTES {
-        let marks = scan::block_marks(payload)?;
+    if length <= BLOCK_BYTES {
+        if length < B::BYTES_MIN {
+            return None;
+        }
+        let marks = block.marks(payload);
         let behind = marks & marks.wrapping_sub(1);
         (colon, bar) = (marks.trailing_zeros() as usize, behind.trailing_zeros() as usize);
         is_last_mark = behind & behind.wrapping_sub(1) == 0;
     } else {
-        let marks = scan::blocks_marks(payload)?;
+        // Two blocks, of which the second ends where the payload does, unless that goes on.
+        let second = length.min(2 * BLOCK_BYTES) - BLOCK_BYTES;
+        let marks_from = |at: usize| {
+            let bytes = payload.get(at..).and_then(<[u8]>::first_chunk::<BLOCK_BYTES>);
+            bytes.map_or(0, |bytes| u128::from(block.marks(bytes))) << at
+        };
+        let marks = marks_from(0) | marks_from(second);
         let behind = marks & marks.wrapping_sub(1);
         (colon, bar) = (marks.trailing_zeros() as usize, behind.trailing_zeros() as usize);
-        is_last_mark = behind & behind.wrapping_sub(1) == 0 && length <= scan::BLOCKS_BYTES;
+        is_last_mark = behind & behind.wrapping_sub(1) == 0 && length <= 2 * BLOCK_BYTES;
     }
     // Whatever comes first, it ends the line or is one of the two.
     if payload.get(colon) != Some(&b':') || payload.get(bar) != Some(&b'|') {
@@ -88,6 +99,7 @@ pub fn plain_line(payload: &[u8]) -> Option<NextLine<'_>> {
 }
 
 /// What stands before the first `\n` from `from` on, and behind it.
+#[inline(never)]
 fn end_line(payload: &[u8], from: usize) -> (&[u8], Option<&[u8]>) {
     match scan::first_from(payload, from, [b'\n']) {
         Some(end) => (payload.get(..end).unwrap_or_default(), payload.get(end + 1..)),
@@ -135,6 +147,7 @@ pub struct NextLine<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::block::Portable;
     use super::*;
 
     fn texts(payload: &[u8]) -> Vec<&str> {
@@ -165,7 +178,11 @@ mod tests {
                 let payload = rest.expect("as many lines");
                 let next = any_line(payload);
                 proptest::prop_assert_eq!((next.line, next.split), (line, split_value(line)));
-                proptest::prop_assert_eq!(plain_line(payload).unwrap_or(next), next);
+                proptest::prop_assert_eq!(plain_line(Portable, payload).unwrap_or(next), next);
+                #[cfg(target_arch = "x86_64")]
+                if let Some(wide) = block::Wide::detect() {
+                    proptest::prop_assert_eq!(plain_line(wide, payload).unwrap_or(next), next);
+                }
                 rest = next.rest;
             }
             proptest::prop_assert_eq!(rest, None);

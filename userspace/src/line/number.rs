@@ -4,6 +4,8 @@
 //! floats, underscores between digits, `inf` and `nan` in any case. Rust's own parser knows neither
 //! of the first two, and takes `1e400` for infinity where Go reports an error.
 
+use super::block::Block;
+
 /// Why a text is no value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NumberError {
@@ -12,8 +14,8 @@ pub enum NumberError {
     OutOfRange(f64),
 }
 
-/// Powers of ten that a float holds exactly, as far as [`plain_decimal`] needs them.
-const POWERS_OF_TEN: [f64; 17] =
+/// Powers of ten that a float holds exactly, as far as up to 16 digits need them.
+pub(super) const POWERS_OF_TEN: [f64; 17] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16];
 
 /// The number that `text` spells, rounded to nearest.
@@ -34,18 +36,16 @@ pub fn parse(text: &[u8]) -> Result<f64, NumberError> {
 /// # Errors
 ///
 /// As [`parse`].
-#[inline]
-pub fn parse_last(front: &[u8], length: usize) -> Result<f64, NumberError> {
-    if let (1..=8, Some(last)) = (length, front.last_chunk())
-        && let Some(value) = short_decimal(u64::from_le_bytes(*last), length)
-    {
-        return Ok(value);
+#[inline(always)]
+pub fn parse_last(block: impl Block, front: &[u8], length: usize) -> Result<f64, NumberError> {
+    match block.decimal(front, length) {
+        Some(value) => Ok(value),
+        None => parse_apart(front, length),
     }
-    if let (9..=16, Some(last)) = (length, front.last_chunk())
-        && let Some(value) = longer_decimal(u128::from_le_bytes(*last), length)
-    {
-        return Ok(value);
-    }
+}
+
+#[inline(never)]
+fn parse_apart(front: &[u8], length: usize) -> Result<f64, NumberError> {
     parse(front.len().checked_sub(length).and_then(|from| front.get(from..)).unwrap_or_default())
 }
 
@@ -55,7 +55,7 @@ const POWERS_BEHIND_POINT: [f64; 9] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1
 /// The number that the `length` highest bytes of `text` spell, the last of them the highest, if it has no
 /// sign. No loop and no branch but to say that it is another number.
 #[inline]
-fn short_decimal(text: u64, length: usize) -> Option<f64> {
+pub(super) fn short_decimal(text: u64, length: usize) -> Option<f64> {
     // What stands before it becomes zeros.
     let digits = (text ^ 0x3030_3030_3030_3030) & (u64::MAX << (64 - 8 * length));
     // The top bit of each byte above 9; the sum runs over into the next byte only above 127, and then
@@ -85,8 +85,8 @@ fn eight_digits(digits: u64) -> u64 {
 }
 
 /// The same as [`short_decimal`] for 9 to 16 bytes, unless a float does not hold their digits.
-#[inline]
-fn longer_decimal(text: u128, length: usize) -> Option<f64> {
+#[inline(never)]
+pub(super) fn longer_decimal(text: u128, length: usize) -> Option<f64> {
     const ONES: u128 = u128::MAX / 0xff;
     let digits = (text ^ (ONES * 0x30)) & (u128::MAX << (128 - 8 * length));
     let others = (digits.wrapping_add(ONES * 0x76) | digits) & (ONES * 0x80);
@@ -281,6 +281,7 @@ fn scaled(mantissa: u64, lost_bits: bool, power: i64) -> f64 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::block::Portable;
     use super::*;
 
     #[track_caller]
@@ -422,7 +423,7 @@ mod tests {
             for value in [value.into_bytes(), noise] {
                 let front = [name.as_bytes(), &value].concat();
                 let read = |value: Result<f64, NumberError>| value.map(f64::to_bits);
-                prop_assert_eq!(read(parse_last(&front, value.len())), read(parse(&value)), "{}", value.escape_ascii());
+                prop_assert_eq!(read(parse_last(Portable, &front, value.len())), read(parse(&value)), "{}", value.escape_ascii());
             }
         }
 

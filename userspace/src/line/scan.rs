@@ -3,6 +3,8 @@
 //! Lines are a hundred bytes long and their parts shorter. A library's vector search is made for more:
 //! there its call and its set-up cost as much as eight bytes at a time do here.
 
+use super::block::BLOCK_BYTES;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
 
@@ -41,10 +43,6 @@ fn marks<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
     })
 }
 
-/// Most lines are not longer.
-pub const BLOCK_BYTES: usize = 64;
-/// And hardly any is longer than this.
-pub const BLOCKS_BYTES: usize = 2 * BLOCK_BYTES;
 /// What ends the parts of a line.
 const LINE_MARKS: [u8; 3] = [b':', b'|', b'\n'];
 /// What is looked at in one step.
@@ -71,21 +69,6 @@ fn marks_of<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<u64> {
         marks |= step_marks(bytes.get(from..)?.first_chunk()?, wanted) << from;
     }
     Some(marks)
-}
-
-/// The same for the first [`BLOCKS_BYTES`]. `None` of fewer than a block.
-#[inline]
-#[must_use]
-pub fn blocks_marks(bytes: &[u8]) -> Option<u128> {
-    let last = bytes.len().min(BLOCKS_BYTES).checked_sub(BLOCK_BYTES)?;
-    let (first, second) = (bytes.first_chunk()?, bytes.get(last..)?.first_chunk()?);
-    Some(u128::from(whole_block_marks(first)) | u128::from(whole_block_marks(second)) << last)
-}
-
-#[inline]
-fn whole_block_marks(block: &[u8; BLOCK_BYTES]) -> u64 {
-    let (steps, _) = block.as_chunks();
-    steps.iter().rev().fold(0, |marks, step| marks << STEP_BYTES | step_marks(step, LINE_MARKS))
 }
 
 /// Where a `.` stands in a name; `None` of fewer than 16 bytes, and of more than [`BLOCK_BYTES`].
@@ -148,9 +131,6 @@ mod tests {
                 let block = bytes.iter().take(BLOCK_BYTES).enumerate();
                 let marks = block.fold(0, |marks, (at, byte)| marks | u64::from(b":|\n".contains(byte)) << at);
                 proptest::prop_assert_eq!(block_marks(&bytes), (bytes.len() >= 16).then_some(marks));
-                let blocks = bytes.iter().take(BLOCKS_BYTES).enumerate();
-                let marks = blocks.fold(0, |marks, (at, byte)| marks | u128::from(b":|\n".contains(byte)) << at);
-                proptest::prop_assert_eq!(blocks_marks(&bytes), (bytes.len() >= 64).then_some(marks));
                 let dots = (0..).zip(&bytes).filter(|(_, byte)| **byte == b'.');
                 let fits = (16..=BLOCK_BYTES).contains(&bytes.len());
                 let dots = fits.then(|| dots.fold(0, |dots, (at, _)| dots | 1_u64 << at));

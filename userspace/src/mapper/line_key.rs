@@ -2,12 +2,15 @@
 //!
 //! Both are done for every line, on texts of 20 to 60 bytes of ever other lengths. A loop over them, as
 //! libraries have it for any length, costs most where it ends, because the processor did not expect it
-//! there; so here a text of 16 to 64 bytes is always four times 16 bytes, which overlap as they must, and one
-//! of up to 128 bytes is two such texts.
+//! there; so here a text of up to 64 bytes is a [`Block`], and one of up to 128 bytes is two, which overlap as
+//! they must.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use crate::sender::SenderId;
+use crate::{
+    line::block::{BLOCK_BYTES, Block, fold, piece},
+    sender::SenderId,
+};
 
 /// A line without its value, as the cache looks for it.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +40,6 @@ impl Shape {
     }
 }
 
-/// The product of both, folded: each bit of it hangs on all bits of both.
-#[inline]
-fn fold(one: u64, other: u64) -> u64 {
-    let product = u128::from(one) * u128::from(other);
-    #[expect(clippy::cast_possible_truncation, reason = "its halves")]
-    let (low, high) = (product as u64, (product >> 64) as u64);
-    low ^ high
-}
-
 /// What makes hashes unforeseeable: names come from the network.
 #[derive(Clone, Debug)]
 pub(super) struct LineHasher {
@@ -53,10 +47,8 @@ pub(super) struct LineHasher {
     last: u64,
 }
 
-/// Bytes of a piece, and of four pieces.
+/// Bytes of a piece of a text that is longer than two blocks.
 const PIECE: usize = 16;
-const PIECES: usize = 4 * PIECE;
-const TWICE_PIECES: usize = 2 * PIECES;
 
 impl LineHasher {
     pub(super) fn new() -> Self {
@@ -65,34 +57,31 @@ impl LineHasher {
     }
 
     #[inline(always)]
-    pub(super) fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
+    pub(super) fn key<'a>(
+        &self,
+        block: impl Block,
+        sender: SenderId,
+        head: &'a [u8],
+        tail: &'a [u8],
+    ) -> LineKey<'a> {
         let tail_word = short_text(tail).unwrap_or_else(|| self.any_text(tail));
         let shape = Shape::new(head, tail, sender);
-        let texts = self.text(head) ^ tail_word;
+        let texts = self.text(block, head) ^ tail_word;
         LineKey { hash: fold(texts ^ self.last, shape.0 ^ self.seeds[0]), shape, tail_word, head, tail }
     }
 
     #[inline(always)]
-    fn text(&self, text: &[u8]) -> u64 {
-        match (text.len(), text.first_chunk::<PIECES>(), text.last_chunk::<PIECES>()) {
-            (PIECE..=PIECES, ..) => self.pieces(text),
-            (..=TWICE_PIECES, Some(first), Some(last)) => {
-                fold(self.pieces(first) ^ self.last, self.pieces(last) ^ self.seeds[1])
+    fn text<B: Block>(&self, block: B, text: &[u8]) -> u64 {
+        if (B::BYTES_MIN..=BLOCK_BYTES).contains(&text.len()) {
+            return block.hash(text, &self.seeds);
+        }
+        match (text.first_chunk::<BLOCK_BYTES>(), text.last_chunk::<BLOCK_BYTES>()) {
+            (Some(first), Some(last)) if text.len() <= 2 * BLOCK_BYTES => {
+                let (first, last) = (block.hash(first, &self.seeds), block.hash(last, &self.seeds));
+                fold(first ^ self.last, last ^ self.seeds[1])
             }
             _ => self.any_text(text),
         }
-    }
-
-    /// Of 16 to 64 bytes.
-    #[inline(always)]
-    fn pieces(&self, text: &[u8]) -> u64 {
-        let [a, b, c, d, e, f, g, h] = self.seeds;
-        let last = text.len().saturating_sub(PIECE);
-        let part = |place: usize, one, other| {
-            let (low, high) = piece(text, (place * PIECE).min(last));
-            fold(low ^ one, high ^ other)
-        };
-        part(0, a, b) ^ part(1, c, d) ^ part(2, e, f) ^ part(3, g, h)
     }
 
     #[inline(never)]
@@ -123,51 +112,26 @@ impl LineKey<'_> {
     /// Whether `known`, a head and a tail one behind the other, are those of this line. The caller has
     /// compared shapes and the words of the tails.
     #[inline(always)]
-    pub(super) fn is_of(&self, known: &[u8]) -> bool {
+    pub(super) fn is_of(&self, block: impl Block, known: &[u8]) -> bool {
         let Some((head, tail)) = known.split_at_checked(self.head.len()) else { return false };
-        is_same(self.head, head) && (short_text(self.tail).is_some() || tail == self.tail)
+        is_same(block, self.head, head) && (short_text(self.tail).is_some() || tail == self.tail)
     }
 }
 
 /// Whether two texts of one length are the same.
-#[inline]
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    match (one.len(), one.first_chunk::<PIECES>(), one.last_chunk::<PIECES>()) {
-        _ if one.len() != other.len() => false,
-        (PIECE..=PIECES, ..) => are_pieces_same(one, other),
-        (..=TWICE_PIECES, Some(first), Some(last)) => {
+#[inline(always)]
+fn is_same<B: Block>(block: B, one: &[u8], other: &[u8]) -> bool {
+    if (B::BYTES_MIN..=BLOCK_BYTES).contains(&one.len()) {
+        return block.is_same(one, other);
+    }
+    match (one.first_chunk::<BLOCK_BYTES>(), one.last_chunk::<BLOCK_BYTES>()) {
+        (Some(first), Some(last)) if one.len() <= 2 * BLOCK_BYTES => {
             let (other_first, other_last) = (other.first_chunk(), other.last_chunk());
             let is_same =
-                |one, other: Option<&[u8; PIECES]>| other.is_some_and(|other| are_pieces_same(one, other));
+                |one, other: Option<&[u8; BLOCK_BYTES]>| other.is_some_and(|other| block.is_same(one, other));
             is_same(first, other_first) && is_same(last, other_last)
         }
         _ => one == other,
-    }
-}
-
-/// The same of two of 16 to 64 bytes.
-#[inline(always)]
-fn are_pieces_same(one: &[u8], other: &[u8]) -> bool {
-    let last = one.len().saturating_sub(PIECE);
-    let mut difference = 0;
-    for place in 0..4 {
-        let from = (place * PIECE).min(last);
-        let ((low, high), (other_low, other_high)) = (piece(one, from), piece(other, from));
-        difference |= (low ^ other_low) | (high ^ other_high);
-    }
-    difference == 0
-}
-
-/// Both halves of the 16 bytes at `from`.
-#[inline]
-fn piece(text: &[u8], from: usize) -> (u64, u64) {
-    match text.get(from..).and_then(<[u8]>::first_chunk::<PIECE>) {
-        #[expect(clippy::cast_possible_truncation, reason = "its halves")]
-        Some(bytes) => {
-            let whole = u128::from_le_bytes(*bytes);
-            (whole as u64, (whole >> 64) as u64)
-        }
-        None => (0, 0),
     }
 }
 
@@ -201,6 +165,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::line::block::Portable;
 
     #[test]
     fn each_byte_and_each_length_counts() {
@@ -211,16 +176,18 @@ mod tests {
             for tail in [0, 1, 2, 3, 4, 8, 9, 16, 17, 65].into_iter().filter(|tail| *tail <= text.len()) {
                 let split = text.len() - tail;
                 let (head, tail) = text.split_at(split);
-                let key = hasher.key(SenderId::UNKNOWN, head, tail);
+                let key = hasher.key(Portable, SenderId::UNKNOWN, head, tail);
                 let is_same = |other: &LineKey<'_>| {
-                    key.shape == other.shape && key.tail_word == other.tail_word && other.is_of(&text)
+                    key.shape == other.shape
+                        && key.tail_word == other.tail_word
+                        && other.is_of(Portable, &text)
                 };
                 assert!(is_same(&key));
                 for at in 0..text.len() {
                     let mut other = text.clone();
                     other[at] ^= 1;
                     let (head, tail) = other.split_at(split);
-                    let other_key = hasher.key(SenderId::UNKNOWN, head, tail);
+                    let other_key = hasher.key(Portable, SenderId::UNKNOWN, head, tail);
                     assert!(!is_same(&other_key), "byte {at} of {length}, split at {split}");
                     assert_ne!(other_key.hash, key.hash);
                 }
@@ -236,7 +203,7 @@ mod tests {
         for n in 0..20_000 {
             let head = format!("airflow.ti.finish.dag_{}.task_{n}.success", n % 500);
             for tail in [&b"|c"[..], b"|ms", b"|c|#dag_id:x"] {
-                let key = hasher.key(SenderId::UNKNOWN, head.as_bytes(), tail);
+                let key = hasher.key(Portable, SenderId::UNKNOWN, head.as_bytes(), tail);
                 hashes.insert(key.hash);
                 places[key.table_hash() as usize % 1024] += 1;
             }
@@ -248,7 +215,7 @@ mod tests {
     #[test]
     fn another_sender_or_another_cut_is_another_line() {
         let hasher = LineHasher::new();
-        let hash = |sender, head, tail| hasher.key(SenderId(sender), head, tail).hash;
+        let hash = |sender, head, tail| hasher.key(Portable, SenderId(sender), head, tail).hash;
         assert_ne!(hash(1, b"a", b"|c"), hash(2, b"a", b"|c"));
         assert_ne!(hash(1, b"a|", b"c"), hash(1, b"a", b"|c"));
     }

@@ -10,7 +10,11 @@ use crate::{
     datagram::{Datagram, Source},
     kernel::{object::Tables, promotion::Promotion},
     ledger::{EventError, Ledger, Mapping},
-    line::{EventKind, NextLine, Parser, Tally, any_line, number, plain_line},
+    line::{
+        EventKind, NextLine, Parser, Tally, any_line,
+        block::{Block, Portable},
+        number, plain_line,
+    },
     live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
@@ -21,6 +25,9 @@ use crate::{
     relay::Relay,
     sender::{SenderId, SenderTable},
 };
+
+#[cfg(target_arch = "x86_64")]
+use crate::line::block::Wide;
 
 /// How a line came.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +44,9 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub struct Core {
     pub(super) parser: Parser,
+    /// Whether the processor has it.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) wide: Option<Wide>,
     pub registry: Registry,
     pub cache: RecipeCache,
     pub ledger: Ledger,
@@ -61,7 +71,31 @@ pub struct Core {
 }
 
 impl Core {
+    #[inline]
     pub(super) fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(wide) = self.wide {
+            #[expect(unsafe_code, reason = "what the processor has is known since the start only")]
+            // SAFETY: the value says that the processor has what the function needs.
+            return unsafe { self.take_wide(wide, datagram, now) };
+        }
+        self.take_portable(datagram, now);
+    }
+
+    #[inline(never)]
+    fn take_portable(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
+        self.take_by(Portable, datagram, now);
+    }
+
+    /// The same in a third less time.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
+    fn take_wide(&mut self, wide: Wide, datagram: &Datagram<'_>, now: Timestamp) {
+        self.take_by(wide, datagram, now);
+    }
+
+    #[inline(always)]
+    fn take_by(&mut self, block: impl Block, datagram: &Datagram<'_>, now: Timestamp) {
         self.ledger.count_datagram(datagram.transport);
         self.tap.see(datagram);
         if let Some(relay) = &self.relay {
@@ -73,9 +107,9 @@ impl Core {
         };
         let mut rest = Some(datagram.payload);
         while let Some(payload) = rest {
-            rest = match plain_line(payload) {
-                Some(next) => self.take_line(&next, datagram, sender, now),
-                None => self.take_odd_line(payload, datagram, sender, now),
+            rest = match plain_line(block, payload) {
+                Some(next) => self.take_line(block, &next, datagram, sender, now),
+                None => self.take_odd_line(block, payload, datagram, sender, now),
             };
         }
     }
@@ -84,6 +118,7 @@ impl Core {
     #[inline(always)]
     fn take_line<'a>(
         &mut self,
+        block: impl Block,
         next: &NextLine<'a>,
         datagram: &Datagram<'_>,
         sender: SenderId,
@@ -93,9 +128,9 @@ impl Core {
         let Datagram { received, source, .. } = *datagram;
         let mut known = None;
         if let Some((head, value, tail)) = next.split {
-            let key = self.cache.key(sender, head, tail);
+            let key = self.cache.key(block, sender, head, tail);
             let front = next.line.get(..head.len() + 1 + value.len()).unwrap_or_default();
-            if self.take_warm(&key, front, value, datagram, now) {
+            if self.take_warm(block, &key, front, value, datagram, now) {
                 return next.rest;
             }
             known = Some(key);
@@ -108,12 +143,13 @@ impl Core {
     #[inline(never)]
     fn take_odd_line<'a>(
         &mut self,
+        block: impl Block,
         payload: &'a [u8],
         datagram: &Datagram<'_>,
         sender: SenderId,
         now: Timestamp,
     ) -> Option<&'a [u8]> {
-        self.take_line(&any_line(payload), datagram, sender, now)
+        self.take_line(block, &any_line(payload), datagram, sender, now)
     }
 
     /// Takes a line that is known, and returns whether it is. What is always the same of nearly all of
@@ -121,14 +157,15 @@ impl Core {
     #[inline(always)]
     fn take_warm(
         &mut self,
+        block: impl Block,
         key: &LineKey<'_>,
         front: &[u8],
         value: &[u8],
         datagram: &Datagram<'_>,
         now: Timestamp,
     ) -> bool {
-        let Some(index) = self.cache.find(key) else { return false };
-        let Ok(raw) = number::parse_last(front, value.len()) else { return false };
+        let Some(index) = self.cache.find(block, key) else { return false };
+        let Ok(raw) = number::parse_last(block, front, value.len()) else { return false };
         let Some(recipe) = self.cache.hit(index) else { return false };
         let (series, received) = (recipe.series, datagram.received);
         let amount = raw / recipe.divisor * recipe.scale;
