@@ -39,6 +39,7 @@ fn sort_keys(keys: &mut Vec<u64>, spare: &mut Vec<u64>) {
         keys.iter().fold((u64::MAX, 0), |(least, greatest), key| (least.min(*key), greatest.max(*key)));
     // Of the bits in which they differ the highest.
     let shift = (u64::BITS - (greatest - least).leading_zeros()).saturating_sub(2 * DIGIT_BITS);
+    #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits are wanted")]
     let digit = |key: u64, shift: u32| ((key - least) >> shift) as usize % DIGITS;
     let mut counts = [[0_u32; DIGITS]; 2];
     for key in &*keys {
