@@ -506,9 +506,13 @@ impl Registry {
         self.remove(id, now);
     }
 
-    /// Puts series into the order of the exposition, of families in which `late_min` wait for it; in bounded
-    /// time. Returns whether there is more to do.
+    /// Puts series into the order of the exposition, of families in which `late_min` wait for it, and
+    /// families, if as many wait; in bounded time. Returns whether there is more to do.
     pub fn settle_order(&mut self, late_min: usize) -> bool {
+        if self.family_order.late() >= late_min.max(1) {
+            self.family_order.settle_step(&ByKey(&self.families));
+            return true;
+        }
         let (mut budget, mut at) = (order::STEP, 0);
         while let Some(family) = self.unsettled.get(at) {
             let order = &mut self.families[*family as usize].series;
@@ -539,7 +543,10 @@ impl Registry {
 
     fn append_family(&mut self, request: &SeriesRequest<'_>) -> u32 {
         // Prometheus' parser takes a NUL for the end of its input.
-        let help = intern(&mut self.helps, request.help.replace('\0', " ").into_boxed_str());
+        let known = (0..).zip(&self.helps).find(|(_, help)| ***help == *request.help);
+        let help = known.map(|(place, _)| place);
+        let help =
+            help.unwrap_or_else(|| intern(&mut self.helps, request.help.replace('\0', " ").into_boxed_str()));
         let hash = self.hash(|state| request.family.hash(state));
         self.owned_bytes += request.family.len();
         let family = Family {
@@ -663,9 +670,7 @@ impl Registry {
             self.unsettled.push(family);
         }
         if first {
-            let families = &self.families;
-            let by_name = |a: u32, b: u32| families[a as usize].name.cmp(&families[b as usize].name);
-            self.family_order.insert(family, &by_name);
+            self.family_order.insert_late(family, &ByKey(&self.families));
         }
         id
     }
@@ -683,9 +688,7 @@ impl Registry {
         let order = &mut self.families[family as usize].series;
         order.remove(id.index, &ByKey(all));
         if order.is_empty() {
-            let families = &self.families;
-            let by_name = |a: u32, b: u32| families[a as usize].name.cmp(&families[b as usize].name);
-            self.family_order.remove(family, &by_name);
+            self.family_order.remove(family, &ByKey(&self.families));
             self.note_idle(family, now);
         }
         self.note_removed(family, id);

@@ -88,13 +88,7 @@ impl SortedIds {
         }
     }
 
-    /// Inserts `id`.
-    pub(super) fn insert(&mut self, id: u32, order: &impl Order) {
-        self.insert_late(id, order);
-        self.settle(order);
-    }
-
-    /// The same, but the id may have to wait for [`SortedIds::settle`]. Returns whether the caller is to
+    /// Inserts `id`, which may have to wait for [`SortedIds::settle`]. Returns whether the caller is to
     /// remember that, which it is told once.
     #[inline]
     pub(super) fn insert_late(&mut self, id: u32, order: &impl Order) -> bool {
@@ -321,7 +315,10 @@ mod tests {
         let ids: Vec<u32> = (0..count).map(|n| n.wrapping_mul(2_654_435_761)).collect();
         // Those that are inserted last may still be late when they are removed.
         let (first, rest) = ids.split_at(ids.len() / 2);
-        first.iter().for_each(|id| sorted.insert(*id, &|a: u32, b: u32| a.cmp(&b)));
+        for id in first {
+            sorted.insert_late(*id, &|a: u32, b: u32| a.cmp(&b));
+            sorted.settle(&|a: u32, b: u32| a.cmp(&b));
+        }
         let mut told = 0;
         for id in rest {
             told += u32::from(sorted.insert_late(*id, &|a: u32, b: u32| a.cmp(&b)));

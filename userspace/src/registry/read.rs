@@ -98,7 +98,8 @@ impl SeriesMark {
 impl Registry {
     /// Appends to `out` up to `count` families that have series, those behind `name` or, with
     /// `None`, from the beginning. They have series until the registry is changed.
-    pub fn families_after(&self, name: Option<&str>, count: usize, out: &mut Vec<FamilyId>) {
+    pub fn families_after(&mut self, name: Option<&str>, count: usize, out: &mut Vec<FamilyId>) {
+        self.family_order.settle(&ByKey(&self.families));
         let order = |id: u32| match name {
             Some(name) => (*self.families[id as usize].name).cmp(name),
             None => std::cmp::Ordering::Greater,
