@@ -27,7 +27,8 @@ use ingest_ebpf::{
 };
 
 use crate::{
-    ingest::{counted, ingest, scratch},
+    frame::Datagram,
+    ingest::{count_plain_line, counted, ingest, scratch},
     maps::Scratch,
 };
 
@@ -43,8 +44,24 @@ pub fn door_xdp(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn from_frame(ctx: &XdpContext) -> Verdict {
     let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
-    match frame::payload(ctx, scratch) {
-        Ok(length) => ingest(ctx, Door::Xdp, scratch, length),
+    match frame::datagram(ctx, scratch) {
+        Ok(datagram) => {
+            if let Some(verdict) = count_plain_line(Door::Xdp, &datagram, scratch) {
+                return verdict;
+            }
+            match datagram.again(ctx) {
+                Ok(datagram) => from_datagram(ctx, Door::Xdp, &datagram, scratch),
+                Err(verdict) => verdict,
+            }
+        }
+        Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn from_datagram<C: EbpfContext>(ctx: &C, door: Door, datagram: &Datagram, scratch: &mut Scratch) -> Verdict {
+    match datagram.load(scratch) {
+        Ok(length) => ingest(ctx, door, scratch, length),
         Err(verdict) => verdict,
     }
 }
@@ -135,8 +152,8 @@ fn from_loopback(ctx: &TcContext) -> Verdict {
     // SAFETY: the context is the kernel's.
     let is_super_packet = || unsafe { (*skb).gso_size } != 0;
     let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
-    match frame::payload(ctx, scratch) {
-        Ok(length) => {
+    match frame::datagram(ctx, scratch) {
+        Ok(datagram) => {
             // What a raw socket made up may be something that the stack would not deliver.
             // SAFETY: the context is the kernel's.
             let sender = unsafe { (*skb).__bindgen_anon_2.sk };
@@ -156,7 +173,8 @@ fn from_loopback(ctx: &TcContext) -> Verdict {
             if is_super_packet() {
                 return Verdict::SuperPacket;
             }
-            ingest(ctx, Door::Loopback, scratch, length)
+            // Without the look for a plain line, which is too much for the verifier here.
+            from_datagram(ctx, Door::Loopback, &datagram, scratch)
         }
         // It has its payload in pages, of which the program sees nothing.
         Err(Verdict::BadLength) if is_super_packet() => Verdict::SuperPacket,
