@@ -29,7 +29,7 @@ use ingest_ebpf::{
 use crate::{
     frame::Datagram,
     ingest::{count_plain_line, counted, ingest, scratch},
-    maps::Scratch,
+    maps::{SOCKET_DOOR, Scratch},
 };
 
 /// Door 1: what comes from the wire, in native mode only.
@@ -66,12 +66,25 @@ fn from_datagram<C: EbpfContext>(ctx: &C, door: Door, datagram: &Datagram, scrat
     }
 }
 
+/// What stands on our UDP sockets: it goes on with door 2's program as long as there is a daemon.
+///
+/// A socket may outlive the daemon, held by systemd or whoever passed it, and with the socket its filter. Then
+/// nobody reads the rings any more, so everything has to stay in the socket, for the next daemon.
+#[socket_filter]
+pub fn door_socket_entry(ctx: SkBuffContext) -> i64 {
+    // SAFETY: both programs are socket filters, and nothing is held here that would have to be dropped.
+    unsafe { SOCKET_DOOR.tail_call(&ctx, 0) };
+    KEEP_ALL
+}
+
+/// Keep all of a datagram, however long.
+const KEEP_ALL: i64 = u32::MAX as i64;
+
 /// Door 2: what the stack delivers to one of our own UDP sockets.
 #[socket_filter]
 pub fn door_socket_filter(ctx: SkBuffContext) -> i64 {
     match counted(Door::SocketFilter, from_socket(&ctx)).outcome() {
-        // Keep all of it, however long.
-        Outcome::Passed => i64::from(u32::MAX),
+        Outcome::Passed => KEEP_ALL,
         Outcome::Counted | Outcome::Ringed => 0,
     }
 }
