@@ -6,8 +6,10 @@
 use aya_ebpf::programs::{TcContext, XdpContext};
 use ingest_ebpf::{
     checksum::{fold, halves, is_valid},
+    identity::{hash_end, hash_pair, plain_value},
     layout::{
-        ALLOWED_NETWORKS_MAX, LISTEN_LOOPBACK, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
+        ALLOWED_NETWORKS_MAX, HEAD_BYTES_MAX, IDENTITY_WORDS_MAX, IdentityEntry, LISTEN_LOOPBACK,
+        LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
     },
     verdict::Verdict,
 };
@@ -35,6 +37,9 @@ pub trait FrameContext {
     fn data(&self) -> usize;
     fn data_end(&self) -> usize;
     fn interface(&self) -> u32;
+
+    /// Begin and end once more, of which the verifier knows nothing yet.
+    fn bounds_again(&self) -> (usize, usize);
 }
 
 impl FrameContext for XdpContext {
@@ -51,6 +56,15 @@ impl FrameContext for XdpContext {
     #[inline(always)]
     fn interface(&self) -> u32 {
         self.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn bounds_again(&self) -> (usize, usize) {
+        // SAFETY: the context is the kernel's.
+        let (data, end) = unsafe {
+            ((&raw const (*self.ctx).data).read_volatile(), (&raw const (*self.ctx).data_end).read_volatile())
+        };
+        (data as usize, end as usize)
     }
 }
 
@@ -70,11 +84,22 @@ impl FrameContext for TcContext {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.skb.skb).ifindex }
     }
+
+    #[inline(always)]
+    fn bounds_again(&self) -> (usize, usize) {
+        let skb = self.skb.skb;
+        // SAFETY: the context is the kernel's.
+        let (data, end) = unsafe {
+            ((&raw const (*skb).data).read_volatile(), (&raw const (*skb).data_end).read_volatile())
+        };
+        (data as usize, end as usize)
+    }
 }
 
-/// Checks the frame and puts payload and source into the scratch space; the payload's length.
+/// Checks the frame's headers, all but the checksum of what they carry, and puts the source into the
+/// scratch space.
 #[inline(always)]
-pub fn payload<C: FrameContext>(ctx: &C, scratch: &mut Scratch) -> Result<usize, Verdict> {
+pub fn datagram<C: FrameContext>(ctx: &C, scratch: &mut Scratch) -> Result<Datagram, Verdict> {
     let frame = Frame { data: ctx.data(), end: ctx.data_end() };
     let mut ethertype: u16 = frame.read(12).ok_or(Verdict::OtherTraffic)?;
     let mut vlan = 0;
@@ -87,8 +112,8 @@ pub fn payload<C: FrameContext>(ctx: &C, scratch: &mut Scratch) -> Result<usize,
         ip += VLAN_BYTES;
     }
     match ethertype {
-        ETHERTYPE_IPV4 => ipv4(ctx, &frame, ip, vlan, scratch),
-        ETHERTYPE_IPV6 => ipv6(ctx, &frame, ip, vlan, scratch),
+        ETHERTYPE_IPV4 => ipv4(ctx, frame, ip, vlan, scratch),
+        ETHERTYPE_IPV6 => ipv6(ctx, frame, ip, vlan, scratch),
         _ => Err(Verdict::OtherTraffic),
     }
 }
@@ -96,11 +121,11 @@ pub fn payload<C: FrameContext>(ctx: &C, scratch: &mut Scratch) -> Result<usize,
 #[inline(always)]
 fn ipv4<C: FrameContext>(
     ctx: &C,
-    frame: &Frame,
+    frame: Frame,
     ip: usize,
     vlan: u16,
     scratch: &mut Scratch,
-) -> Result<usize, Verdict> {
+) -> Result<Datagram, Verdict> {
     if !frame.has(ip + IPV4_BYTES + UDP_BYTES) {
         return Err(Verdict::OtherTraffic);
     }
@@ -114,9 +139,9 @@ fn ipv4<C: FrameContext>(
         return Err(Verdict::Fragment);
     }
     let udp = ip + IPV4_BYTES;
-    let port = our_port(frame, udp)?;
+    let port = our_port(&frame, udp)?;
     let (source, destination) = (frame.at::<u32>(ip + 12), frame.at::<u32>(ip + 16));
-    let interface = listening(ctx, frame, vlan, port, mapped(destination), scratch)?;
+    let interface = listening(ctx, &frame, vlan, port, mapped(destination), scratch)?;
     // The stack takes nothing from the wire that claims to come from the destination itself.
     if interface & LISTEN_LOOPBACK == 0 && (source == destination || !allowed_v4(source)) {
         return Err(Verdict::SourceNotAllowed);
@@ -137,26 +162,20 @@ fn ipv4<C: FrameContext>(
     if !is_valid(header) {
         return Err(Verdict::BadIpChecksum);
     }
-    let checksum: u16 = frame.at(udp + 6);
-    let pseudo = u64::from(source) + u64::from(destination) + pseudo_tail(frame, udp);
-    let header = udp_header_sum(frame, udp);
-    let (payload, sum) = load(frame, udp, length, scratch)?;
-    // Over IPv4, zero means that the sender computed none.
-    if checksum != 0 && !valid(pseudo, header + sum, checksum, interface) {
-        return Err(Verdict::BadUdpChecksum);
-    }
     scratch.header.source_address = mapped(source);
-    Ok(payload)
+    let addresses = u64::from(source) + u64::from(destination);
+    // Zero means that the sender computed none.
+    Ok(Datagram { frame, udp, addresses, interface, may_lack_checksum: true })
 }
 
 #[inline(always)]
 fn ipv6<C: FrameContext>(
     ctx: &C,
-    frame: &Frame,
+    frame: Frame,
     ip: usize,
     vlan: u16,
     scratch: &mut Scratch,
-) -> Result<usize, Verdict> {
+) -> Result<Datagram, Verdict> {
     if !frame.has(ip + IPV6_BYTES + UDP_BYTES) {
         return Err(Verdict::OtherTraffic);
     }
@@ -171,9 +190,9 @@ fn ipv6<C: FrameContext>(
         return Err(Verdict::OtherTraffic);
     }
     let udp = ip + IPV6_BYTES;
-    let port = our_port(frame, udp)?;
+    let port = our_port(&frame, udp)?;
     let destination = [frame.at::<u64>(ip + 24), frame.at::<u64>(ip + 32)];
-    let interface = listening(ctx, frame, vlan, port, destination, scratch)?;
+    let interface = listening(ctx, &frame, vlan, port, destination, scratch)?;
     let source = [frame.at::<u64>(ip + 8), frame.at::<u64>(ip + 16)];
     if interface & LISTEN_LOOPBACK == 0 && (source == destination || !allowed_v6(source)) {
         return Err(Verdict::SourceNotAllowed);
@@ -185,16 +204,9 @@ fn ipv6<C: FrameContext>(
     if frame.at::<u8>(ip + 7) == 0 {
         return Err(Verdict::TtlZero);
     }
-    let checksum: u16 = frame.at(udp + 6);
-    let addresses = halves(source[0]) + halves(source[1]) + halves(destination[0]) + halves(destination[1]);
-    let pseudo = addresses + pseudo_tail(frame, udp);
-    let header = udp_header_sum(frame, udp);
-    let (payload, sum) = load(frame, udp, length, scratch)?;
-    if checksum == 0 || !valid(pseudo, header + sum, checksum, interface) {
-        return Err(Verdict::BadUdpChecksum);
-    }
     scratch.header.source_address = source;
-    Ok(payload)
+    let addresses = halves(source[0]) + halves(source[1]) + halves(destination[0]) + halves(destination[1]);
+    Ok(Datagram { frame, udp, addresses, interface, may_lack_checksum: false })
 }
 
 /// The destination port, if it is one that we listen on.
@@ -269,82 +281,269 @@ fn allowed_v6(source: [u64; 2]) -> bool {
     false
 }
 
-/// Copies the payload of a UDP datagram of `length` bytes (its header included), terminated, and sums
-/// it up on the way. Its length, and the sum of its 32-bit words.
-///
-/// Word by word out of the frame: for a datagram of Airflow's size `bpf_xdp_load_bytes` takes longer,
-/// and the sum would go over the copy once more.
-#[inline(always)]
-fn load(frame: &Frame, udp: usize, length: usize, scratch: &mut Scratch) -> Result<(usize, u64), Verdict> {
-    if length < UDP_BYTES {
-        return Err(Verdict::BadLength);
-    }
-    if length == UDP_BYTES {
-        return Err(Verdict::Empty);
-    }
-    // The verifier of Linux 6.1 loses the lower bound of a length that was computed by subtraction;
-    // masking the length less one and adding it back states both bounds at once.
-    let payload = ((length - UDP_BYTES - 1) & 2047) + 1;
-    if payload > PAYLOAD_BYTES_MAX || payload + UDP_BYTES != length {
-        return Err(Verdict::LongPayload);
-    }
-    scratch.header.source_port = u16::from_be(frame.at(udp));
-    let start = udp + UDP_BYTES;
-    // The frame may end before the datagram does. One pointer for the check and for the access: the
-    // verifier knows what it learnt by a comparison of that very pointer only.
-    let behind = frame.data + start + payload;
-    if behind > frame.end {
-        return Err(Verdict::BadLength);
-    }
-    // Two words at a time, for each look whether the frame goes on takes as long as a word. So the rest is
-    // taken from the sixteen bytes that end the payload; headers stand before it, so they are inside the
-    // frame. What of them is older falls out by shifts, and zeros come in: the NUL that ends a line.
-    // SAFETY: inside the frame, as just said; any bytes are a u64.
-    let ending = unsafe { ((behind - 16) as *const [u64; 2]).read_unaligned() };
-    let (rest, tail_bits) = (payload & 8, 8 * (payload & 7));
-    let top = |word: u64| (word >> 1) >> (63 - tail_bits);
-    let mut last = (top(ending[1]), 0);
-    if rest != 0 {
-        last = (top(ending[0]) | (ending[1] << tail_bits), last.0);
-    }
-    let pairs = payload / 16;
-    scratch.payload.finish(pairs * 16, last);
-    // The sum of the words as such, which wraps, and that of their upper halves, which does not, give that
-    // of both halves in the end: less work for each word.
-    let mut words = last.0.wrapping_add(last.1);
-    let mut upper = (last.0 >> 32) + (last.1 >> 32);
-    for at in 0..PAYLOAD_BYTES_MAX / 16 {
-        if at >= pairs {
-            break;
+/// For each pair of words of a head, which has `$pairs` that are full; written out, for much of the work of
+/// such a loop is counting.
+macro_rules! each_pair {
+    ($at:ident < $pairs:expr, $body:block) => {
+        'pairs: {
+            each_pair!($at $pairs, $body, 'pairs, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
         }
-        let Some([first, second]) = frame.read::<[u64; 2]>(start + at * 16) else {
+    };
+    ($at:ident $pairs:expr, $body:block, $pairs_end:lifetime, $($number:literal)*) => {
+        $(
+            if $number >= $pairs {
+                break $pairs_end;
+            }
+            let $at = $number;
+            $body
+        )*
+    };
+}
+
+/// A datagram whose headers are as they should be.
+pub struct Datagram {
+    frame: Frame,
+    /// Offset of the UDP header; all before it, and the UDP header itself, is inside the frame.
+    udp: usize,
+    /// Sum of both addresses.
+    addresses: u64,
+    /// The `LISTEN_*` bits of its interface.
+    interface: u32,
+    may_lack_checksum: bool,
+}
+
+impl Datagram {
+    /// Payload's length, and the address of the eight bytes that end it.
+    #[inline(always)]
+    fn extent(&self) -> Result<(usize, usize), Verdict> {
+        let length = usize::from(u16::from_be(self.frame.at_volatile(self.udp + 4)));
+        if length < UDP_BYTES {
             return Err(Verdict::BadLength);
-        };
-        scratch.payload.set_two_words(at * 16, (first, second));
-        words = words.wrapping_add(first).wrapping_add(second);
-        upper += (first >> 32) + (second >> 32);
+        }
+        if length == UDP_BYTES {
+            return Err(Verdict::Empty);
+        }
+        // The verifier of Linux 6.1 loses the lower bound of a length that was computed by subtraction;
+        // masking the length less one and adding it back states both bounds at once.
+        let payload = ((length - UDP_BYTES - 1) & 2047) + 1;
+        if payload > PAYLOAD_BYTES_MAX || payload + UDP_BYTES != length {
+            return Err(Verdict::LongPayload);
+        }
+        // The frame may end before the datagram does. One pointer for the check and for the access: the
+        // verifier knows what it learnt by a comparison of that very pointer only.
+        let end = self.frame.data + self.udp + payload;
+        if end + 8 > self.frame.end {
+            return Err(Verdict::BadLength);
+        }
+        Ok((payload, end))
     }
-    let lower = words.wrapping_sub(upper << 32);
-    Ok((payload, lower + upper))
+
+    /// The same datagram, as if nothing had been read of it yet: so the verifier has one state to go on from,
+    /// and not one for each length of what was read.
+    #[inline(always)]
+    pub fn again<C: FrameContext>(&self, ctx: &C) -> Result<Self, Verdict> {
+        let (data, end) = ctx.bounds_again();
+        let frame = Frame { data, end };
+        if !frame.has(self.udp + UDP_BYTES) {
+            return Err(Verdict::BadLength);
+        }
+        Ok(Self { frame, ..*self })
+    }
+
+    /// What the payload's checksum hangs on; to be read before the payload is, so that nothing of the frame is
+    /// needed any more behind it. `None`, if it is missing and must not.
+    #[inline(always)]
+    fn checksum(&self) -> Option<Checksum> {
+        let frame = &self.frame;
+        // The pseudo-header's protocol and length.
+        let tail = u64::from(u16::from(PROTOCOL_UDP).to_be()) + u64::from(frame.at::<u16>(self.udp + 4));
+        let pseudo = self.addresses + tail;
+        // Ports, length and checksum.
+        let header = u64::from(frame.at::<u32>(self.udp)) + u64::from(frame.at::<u32>(self.udp + 4));
+        let checksum: u16 = frame.at(self.udp + 6);
+        let mut needs_no_payload = self.interface & LISTEN_VIRTUAL != 0 && fold(pseudo) == checksum;
+        if checksum == 0 {
+            if !self.may_lack_checksum {
+                return None;
+            }
+            needs_no_payload = true;
+        }
+        Some(Checksum { needs_no_payload, header: pseudo + header })
+    }
+
+    /// Copies the payload into the scratch space, terminated, and sums it up on the way. Its length.
+    ///
+    /// Word by word out of the frame: for a datagram of Airflow's size `bpf_xdp_load_bytes` takes longer,
+    /// and the sum would go over the copy once more.
+    #[inline(always)]
+    pub fn load(&self, scratch: &mut Scratch) -> Result<usize, Verdict> {
+        let frame = &self.frame;
+        let (payload, end) = self.extent()?;
+        scratch.header.source_port = u16::from_be(frame.at(self.udp));
+        let start = self.udp + UDP_BYTES;
+        let pairs = payload / 16;
+        let last = ending(end, payload);
+        scratch.payload.finish(pairs * 16, last);
+        let checksum = self.checksum().ok_or(Verdict::BadUdpChecksum)?;
+        let mut sum = Sum::new(last);
+        let mut at = 0;
+        while at + 1 < pairs && at < PAYLOAD_BYTES_MAX / 16 - 1 {
+            let Some([a, b, c, d]) = frame.read::<[u64; 4]>(start + at * 16) else {
+                return Err(Verdict::BadLength);
+            };
+            scratch.payload.set_two_words(at * 16, (a, b));
+            scratch.payload.set_two_words(at * 16 + 16, (c, d));
+            sum.add((a, b));
+            sum.add((c, d));
+            at += 2;
+        }
+        if pairs & 1 != 0 {
+            let Some([a, b]) = frame.read::<[u64; 2]>(start + at * 16) else {
+                return Err(Verdict::BadLength);
+            };
+            scratch.payload.set_two_words(at * 16, (a, b));
+            sum.add((a, b));
+        }
+        if checksum.is_valid(sum.total()) { Ok(payload) } else { Err(Verdict::BadUdpChecksum) }
+    }
+
+    /// The one line of the payload, if it looks like one of a counter or gauge of one digit, with neither rate
+    /// nor tags: by far the most frequent.
+    ///
+    /// Its end is found from behind, so its words are read where they are, once for the checksum and the
+    /// hash, and once to be compared. A line that is not the only one has an end of line in its head, or a
+    /// `:`, and so is not known under the hash or not equal.
+    #[inline(always)]
+    pub fn plain_line(&self, seed: u64) -> Result<PlainLine, NotPlain> {
+        let frame = &self.frame;
+        let Ok((payload, end)) = self.extent() else { return Err(NotPlain::Other) };
+        // SAFETY: `extent` compared it with the frame's end; headers stand before a short payload.
+        let last = unsafe { (end as *const u64).read_unaligned() };
+        let newline = last >> 56 == u64::from(b'\n');
+        let tail = if newline { last >> 24 } else { last >> 32 };
+        let Some(value) = plain_value(tail) else { return Err(NotPlain::Other) };
+        let head = payload.wrapping_sub(if newline { 5 } else { 4 });
+        if head == 0 || head >= HEAD_BYTES_MAX {
+            return Err(NotPlain::Other);
+        }
+        let start = self.udp + UDP_BYTES;
+        let head = head & 255;
+        let end_of_head = frame.data + self.udp + head;
+        if end_of_head + 8 > frame.end {
+            return Err(NotPlain::Other);
+        }
+        let last = ending(end_of_head, head);
+        let checksum = self.checksum().ok_or(NotPlain::BadUdpChecksum)?;
+        let mut sum = Sum::new(last);
+        let mut hash = seed;
+        let pairs = head / 16;
+        each_pair!(at < pairs, {
+            let Some([first, second]) = frame.read::<[u64; 2]>(start + at * 16) else {
+                return Err(NotPlain::Other);
+            };
+            sum.add((first, second));
+            hash = hash_pair(hash, (first, second));
+        });
+        let tail_word = (tail >> 16) & 0xffff;
+        hash = hash_pair(hash_pair(hash, last), (tail_word, 0));
+        let shape = (head as u32) << 16 | 2;
+        // An odd number of bytes before it: it stands in the other half of its sixteen bits.
+        if !checksum.is_valid(sum.total() + (tail << (8 * (head & 1)))) {
+            return Err(NotPlain::BadUdpChecksum);
+        }
+        Ok(PlainLine { value, hash: hash_end(hash, shape), shape, last, tail_word, newline })
+    }
+
+    /// Whether `entry` is of this line; every byte is compared.
+    #[inline(always)]
+    pub fn equals(&self, line: &PlainLine, entry: &IdentityEntry) -> bool {
+        let head = (line.shape >> 16) as usize & 255;
+        let pairs = head / 16;
+        let start = self.udp + UDP_BYTES;
+        if entry.shape != line.shape {
+            return false;
+        }
+        each_pair!(at < pairs, {
+            let Some([first, second]) = self.frame.read::<[u64; 2]>(start + at * 16) else { return false };
+            if (first ^ entry.words[2 * at]) | (second ^ entry.words[2 * at + 1]) != 0 {
+                return false;
+            }
+        });
+        let word = |at: usize| entry.words[(2 * pairs + at) & (IDENTITY_WORDS_MAX - 1)];
+        (line.last.0 ^ word(0)) | (line.last.1 ^ word(1)) | (line.tail_word ^ word(2)) == 0
+    }
 }
 
-/// The pseudo-header's protocol and length; its addresses are the caller's.
-#[inline(always)]
-fn pseudo_tail(frame: &Frame, udp: usize) -> u64 {
-    u64::from(u16::from(PROTOCOL_UDP).to_be()) + u64::from(frame.at::<u16>(udp + 4))
+/// How a UDP checksum is to be judged once the payload's sum is known.
+struct Checksum {
+    /// There is none, or just the pseudo-header's, and that will do.
+    needs_no_payload: bool,
+    /// Sum of pseudo-header and header.
+    header: u64,
 }
 
-/// Ports, length and checksum.
-#[inline(always)]
-fn udp_header_sum(frame: &Frame, udp: usize) -> u64 {
-    u64::from(frame.at::<u32>(udp)) + u64::from(frame.at::<u32>(udp + 4))
+impl Checksum {
+    #[inline(always)]
+    fn is_valid(&self, payload: u64) -> bool {
+        self.needs_no_payload || is_valid(self.header + payload)
+    }
 }
 
-/// Whether the UDP checksum is that of pseudo-header, header and payload; `datagram` is the sum of the
-/// latter two.
+pub enum NotPlain {
+    Other,
+    BadUdpChecksum,
+}
+
+pub struct PlainLine {
+    pub value: u64,
+    pub hash: u64,
+    pub newline: bool,
+    shape: u32,
+    last: (u64, u64),
+    tail_word: u64,
+}
+
+/// The last `count & 15` of the bytes before the address `behind` as two words, zeros behind them.
+///
+/// Two words at a time, for each look whether the frame goes on takes as long as a word. So the rest is
+/// taken from the sixteen bytes that end there; headers stand before, so they are inside the frame. What of
+/// them is older falls out by shifts, and zeros come in: the NUL that ends a line.
 #[inline(always)]
-fn valid(pseudo: u64, datagram: u64, checksum: u16, interface: u32) -> bool {
-    (interface & LISTEN_VIRTUAL != 0 && fold(pseudo) == checksum) || is_valid(pseudo + datagram)
+fn ending(end: usize, count: usize) -> (u64, u64) {
+    // SAFETY: the caller compared `behind` with the frame's end; any bytes are a u64.
+    let ending = unsafe { ((end - 8) as *const [u64; 2]).read_unaligned() };
+    let (rest, tail_bits) = (count & 8, 8 * (count & 7));
+    let top = |word: u64| (word >> 1) >> (63 - tail_bits);
+    if rest != 0 { (top(ending[0]) | (ending[1] << tail_bits), top(ending[1])) } else { (top(ending[1]), 0) }
+}
+
+/// A sum of the 32-bit halves of words.
+///
+/// The sum of the words as such, which wraps, and that of their upper halves, which does not, give that
+/// of both halves in the end: less work for each word.
+struct Sum {
+    words: u64,
+    upper: u64,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn new(pair: (u64, u64)) -> Self {
+        let mut sum = Self { words: 0, upper: 0 };
+        sum.add(pair);
+        sum
+    }
+
+    #[inline(always)]
+    fn add(&mut self, pair: (u64, u64)) {
+        self.words = self.words.wrapping_add(pair.0).wrapping_add(pair.1);
+        self.upper += (pair.0 >> 32) + (pair.1 >> 32);
+    }
+
+    #[inline(always)]
+    fn total(&self) -> u64 {
+        self.words.wrapping_sub(self.upper << 32) + self.upper
+    }
 }
 
 /// An IPv4 address as loaded from the frame, mapped into IPv6.
@@ -373,6 +572,13 @@ impl Frame {
         // SAFETY: inside the frame, which stays mapped while the program runs; any bytes are a T,
         // for it is only used with integers and byte arrays.
         unsafe { ((self.data + offset) as *const T).read_unaligned() }
+    }
+
+    /// The same, without what the compiler or the verifier learnt from an earlier load.
+    #[inline(always)]
+    fn at_volatile(&self, offset: usize) -> u16 {
+        // SAFETY: as in `at`.
+        unsafe { ((self.data + offset) as *const u16).read_volatile() }
     }
 
     /// Loads a field that may lie behind the frame's end.

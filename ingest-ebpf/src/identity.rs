@@ -53,18 +53,21 @@ impl Identity {
         if entry.shape != self.shape {
             return false;
         }
-        let mut at = 0;
-        while at < IDENTITY_WORDS_MAX {
-            if at >= count {
-                break;
-            }
-            let (first, second) = (at & WORD_MASK, (at + 1) & WORD_MASK);
-            let differences = entry.words[first] ^ self.words[first];
-            if differences | (entry.words[second] ^ self.words[second]) != 0 {
-                return false;
-            }
-            at += 2;
+        // Written out, as the scan of a head.
+        macro_rules! same_up_to_count {
+            ($($at:literal)*) => {
+                $(
+                    if $at >= count {
+                        return true;
+                    }
+                    let differences = entry.words[$at] ^ self.words[$at];
+                    if differences | (entry.words[$at + 1] ^ self.words[$at + 1]) != 0 {
+                        return false;
+                    }
+                )*
+            };
         }
+        same_up_to_count!(0 2 4 6 8 10 12 14 16 18 20 22 24 26 28 30);
         true
     }
 
@@ -154,12 +157,13 @@ pub fn split_line(
     let head_bytes = load(&identity.shape) as usize;
     let colon = start + head_bytes;
     let word = payload.word(colon);
-    let plain = word ^ PLAIN;
     let mut end = (word >> 32) & 0xff;
     let (value, decimals, at_end, tail_bytes);
-    if plain & 0x00ff_00ff == 0 && plain & 0xff00 <= 0x0900 && (end == 0 || end == NEWLINE) {
+    if let Some(digit) = plain_value(word)
+        && (end == 0 || end == NEWLINE)
+    {
         // One digit, one letter, neither rate nor tags: by far the most frequent.
-        (value, decimals) = ((plain >> 8) & 0xff, 0);
+        (value, decimals) = (digit, 0);
         (at_end, tail_bytes) = (colon + 4, 2);
         let pair = ((word >> 16) & 0xffff, 0);
         let count = identity.count() & PAIR_MASK;
@@ -182,44 +186,72 @@ pub fn split_line(
         end = payload.word(at_end) & 0xff;
     }
     let newline = end == NEWLINE;
-    let next = if newline { at_end + 1 } else { at_end };
-    // Otherwise another control byte is inside the line.
-    if if newline { next > length } else { next != length } {
+    // Otherwise another control byte is inside the line. Behind the payload no end of line can be: what
+    // terminates it has none, and no line reaches beyond that.
+    if !newline && at_end != length {
         return Err(NoIdentity::Odd);
     }
+    let next = at_end + usize::from(newline);
     #[expect(clippy::cast_possible_truncation, reason = "both are at most 8 * IDENTITY_WORDS_MAX")]
     let shape = ((head_bytes as u32) << 16) | tail_bytes as u32;
     store(&mut identity.shape, shape);
     Ok(Line { value, decimals, hash: hash_end(hash, shape), next, newline })
 }
 
+/// The digit of a word that begins with a `:`, a digit and a `|`.
+#[inline(always)]
+#[must_use]
+pub const fn plain_value(word: u64) -> Option<u64> {
+    let plain = word ^ PLAIN;
+    if plain & 0x00ff_00ff == 0 && plain & 0xff00 <= 0x0900 { Some((plain >> 8) & 0xff) } else { None }
+}
+
+/// Whether a payload whose last eight bytes are these ends in a timer's line without rate and tags: `|ms`, with
+/// or without an end of line.
+#[inline(always)]
+#[must_use]
+pub const fn ends_in_timer(last: u64) -> bool {
+    let last = if last >> 56 == NEWLINE { last << 8 } else { last };
+    last >> 40 == TIMER_TYPE
+}
+
 /// Head up to the first `:`, or to what is not ASCII: the hash so far. Its length is in `shape`.
 #[inline(always)]
 fn scan_head(payload: &Payload, start: usize, seed: u64, identity: &mut Identity) -> Result<u64, NoIdentity> {
-    let mut hash = seed;
-    let mut at = 0;
-    // Two words at a time, for most of the work of a round is not done on the words.
-    while at < IDENTITY_WORDS_MAX - 2 {
-        let pair = payload.two_words(start + at * 8);
-        let marks = (colons(pair.0), colons(pair.1));
-        if marks.0 | marks.1 == 0 {
-            identity.set_pair(at, pair);
-            hash = hash_pair(hash, pair);
-            at += 2;
-            continue;
-        }
-        let (pair, inside) = cut(pair, marks);
-        let bytes = at * 8 + inside;
-        if bytes == 0 {
-            return Err(NoIdentity::Odd);
-        }
-        identity.set_pair(at, pair);
-        identity.set_count(at + 2);
-        #[expect(clippy::cast_possible_truncation, reason = "at most 8 * IDENTITY_WORDS_MAX")]
-        store(&mut identity.shape, bytes as u32);
-        return Ok(hash_pair(hash, pair));
+    let line = payload.line(start);
+    // Two words at a time, for most of the work of a round is not done on the words; and written out,
+    // for most of what is left is counting.
+    macro_rules! first_with_mark {
+        ($($at:literal)*) => {
+            'marked: {
+                let mut hash = seed;
+                $(
+                    let pair = line.two_words($at);
+                    let marks = (colons(pair.0), colons(pair.1));
+                    if (marks.0 | marks.1) & TOPS != 0 {
+                        break 'marked ($at, pair, marks, hash);
+                    }
+                    identity.set_pair($at, pair);
+                    #[allow(unused_assignments, reason = "that of the last pair is")]
+                    {
+                        hash = hash_pair(hash, pair);
+                    }
+                )*
+                return Err(NoIdentity::Long)
+            }
+        };
     }
-    Err(NoIdentity::Long)
+    let (at, pair, marks, hash) = first_with_mark!(0 2 4 6 8 10 12 14 16 18 20 22 24 26 28);
+    let (pair, inside) = cut(pair, marks);
+    let bytes = at * 8 + inside;
+    if bytes == 0 {
+        return Err(NoIdentity::Odd);
+    }
+    identity.set_pair(at, pair);
+    identity.set_count(at + 2);
+    #[expect(clippy::cast_possible_truncation, reason = "at most 8 * IDENTITY_WORDS_MAX")]
+    store(&mut identity.shape, bytes as u32);
+    Ok(hash_pair(hash, pair))
 }
 
 /// Tail up to the first control byte, or to what is not ASCII: its length, and the hash so far.
@@ -242,7 +274,7 @@ fn scan_tail(
         let pair = payload.two_words(tail + at * 8);
         let marks = (controls(pair.0), controls(pair.1));
         identity.set_count(count + 2);
-        if marks.0 | marks.1 == 0 {
+        if (marks.0 | marks.1) & TOPS == 0 {
             identity.set_pair(count, pair);
             hash = hash_pair(hash, pair);
             at += 2;
@@ -258,11 +290,12 @@ fn scan_tail(
 /// The bytes of a pair before the first marked one, and how many they are.
 #[inline(always)]
 fn cut(pair: (u64, u64), marks: (u64, u64)) -> ((u64, u64), usize) {
-    if marks.0 != 0 {
-        let lowest = lowest_mark(marks.0);
+    let first = marks.0 & TOPS;
+    if first != 0 {
+        let lowest = lowest_mark(first);
         ((pair.0 & (lowest - 1), 0), mark_index(lowest))
     } else {
-        let lowest = lowest_mark(marks.1);
+        let lowest = lowest_mark(marks.1 & TOPS);
         ((pair.0, pair.1 & (lowest - 1)), 8 + mark_index(lowest))
     }
 }
@@ -347,6 +380,8 @@ const _: () = assert!(IDENTITY_WORDS_MAX.is_power_of_two());
 const NEWLINE: u64 = b'\n' as u64;
 /// `|g`
 const GAUGE_TYPE: u64 = u16::from_le_bytes(*b"|g") as u64;
+/// `|ms`
+const TIMER_TYPE: u64 = u32::from_le_bytes(*b"|ms\0") as u64;
 /// A `:` and a single digit, with the `|` behind it.
 const PLAIN: u64 = u32::from_le_bytes(*b":0|\0") as u64;
 
@@ -360,7 +395,7 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// Marks `:`, and perhaps bytes above `0x7f`.
 #[inline(always)]
 const fn colons(word: u64) -> u64 {
-    (word ^ (ONES * b':' as u64)).wrapping_sub(ONES) & TOPS
+    (word ^ (ONES * b':' as u64)).wrapping_sub(ONES)
 }
 
 /// Marks `|`, and perhaps bytes above `0x7f`.
@@ -372,7 +407,7 @@ const fn bars(word: u64) -> u64 {
 /// Marks bytes below `0x20`, and perhaps some above `0x7f`.
 #[inline(always)]
 const fn controls(word: u64) -> u64 {
-    word.wrapping_sub(ONES * 0x20) & TOPS
+    word.wrapping_sub(ONES * 0x20)
 }
 
 /// Marks bytes that are no digits.
@@ -413,13 +448,13 @@ const fn eight_digits(word: u64) -> u64 {
 /// attackers: only the daemon inserts, so all that a sender could bring about by a collision is that
 /// an identity stays cold.
 #[inline(always)]
-const fn hash_pair(hash: u64, pair: (u64, u64)) -> u64 {
+pub const fn hash_pair(hash: u64, pair: (u64, u64)) -> u64 {
     (hash ^ pair.0 ^ pair.1.wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The lengths into the hash, and a last mix that brings the high bits down.
 #[inline(always)]
-const fn hash_end(hash: u64, shape: u32) -> u64 {
+pub const fn hash_end(hash: u64, shape: u32) -> u64 {
     let mixed = (hash ^ (hash >> 32) ^ shape as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ (mixed >> 32)
 }

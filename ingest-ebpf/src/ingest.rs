@@ -3,12 +3,16 @@
 use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
 use ingest_ebpf::{
-    identity::{NoIdentity, load, split_line, store},
-    layout::{BUCKET_PLACES, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX, tag},
+    identity::{NoIdentity, ends_in_timer, load, split_line, store},
+    layout::{
+        BUCKET_PLACES, IdentityEntry, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX,
+        tag,
+    },
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
 
 use crate::{
+    frame::{Datagram, NotPlain},
     maps::{BUCKETS, COUNTERS, IDENTITIES, LASTS, Resolved, SCRATCH, SLOTS, Scratch, setting},
     ring::{APPENDED, FULL, append, received_ns},
 };
@@ -48,7 +52,12 @@ pub fn counted(door: Door, verdict: Verdict) -> Verdict {
 #[inline(always)]
 pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length: usize) -> Verdict {
     store(&mut scratch.payload_bytes, length as u32);
-    resolve(scratch);
+    // No timer is ever promoted, so where the last line is one, nothing has to be looked up.
+    if length >= 8 && ends_in_timer(scratch.payload.word(length - 8)) {
+        store(&mut scratch.status, STATUS_ODD);
+    } else {
+        resolve(scratch);
+    }
     if load(&scratch.status) != STATUS_HOT {
         return ring(ctx, door, scratch);
     }
@@ -56,9 +65,21 @@ pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let row = cpu * setting!(slots_per_cpu);
-    if load(&scratch.gauges) != 0 {
+    if load(&scratch.gauges) == 0 {
+        commit::<false>(row, lines, scratch);
+    } else {
         received_ns(scratch, true);
+        commit::<true>(row, lines, scratch);
     }
+    if load(&scratch.newline) != 0 {
+        count(empty_lines_column(door), 1);
+    }
+    Verdict::Counted
+}
+
+/// Adds the resolved lines to this CPU's slots; without `GAUGES` none of them is one.
+#[inline(always)]
+fn commit<const GAUGES: bool>(row: u32, lines: u32, scratch: &Scratch) {
     for at in 0..LINES_MAX {
         if at as u32 >= lines {
             break;
@@ -68,7 +89,7 @@ pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length
         // SAFETY: as in `count`.
         let cell = unsafe { &mut *cell };
         let lines = cell.lines.wrapping_add(1);
-        if operation == OPERATION_LAST {
+        if GAUGES && operation == OPERATION_LAST {
             keep(row + slot, lines, LastValue { number: value, received_ns: scratch.clock_ns + at as u64 });
         } else {
             cell.sum = cell.sum.wrapping_add(value);
@@ -77,10 +98,40 @@ pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length
         // SAFETY: a valid, aligned word that only this CPU writes.
         unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
     }
-    if load(&scratch.newline) != 0 {
+}
+
+/// Counts a datagram that is one plain line, if that is promoted; `None` if not.
+#[inline(always)]
+pub fn count_plain_line(door: Door, datagram: &Datagram, scratch: &mut Scratch) -> Option<Verdict> {
+    let line = match datagram.plain_line(setting!(seed)) {
+        Ok(line) => line,
+        Err(NotPlain::BadUdpChecksum) => return Some(Verdict::BadUdpChecksum),
+        Err(NotPlain::Other) => return None,
+    };
+    let slot = find(line.hash)?;
+    let entry = IDENTITIES.get(slot)?;
+    let operation = known_operation(entry)?;
+    if !datagram.equals(&line, entry) {
+        return None;
+    }
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let index = cpu * setting!(slots_per_cpu) + slot;
+    let cell = SLOTS.get_ptr_mut(index)?;
+    // SAFETY: as in `count`.
+    let cell = unsafe { &mut *cell };
+    let lines = cell.lines.wrapping_add(1);
+    if operation == OPERATION_LAST {
+        keep(index, lines, LastValue { number: line.value, received_ns: received_ns(scratch, true) });
+    } else {
+        cell.sum = cell.sum.wrapping_add(line.value);
+    }
+    // SAFETY: a valid, aligned word that only this CPU writes.
+    unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
+    if line.newline {
         count(empty_lines_column(door), 1);
     }
-    Verdict::Counted
+    Some(Verdict::Counted)
 }
 
 /// Keeps a gauge's value as that of its line number `lines`.
@@ -158,7 +209,7 @@ fn resolve_line(scratch: &mut Scratch) -> u32 {
         Err(NoIdentity::Odd) => return STATUS_ODD,
         Err(NoIdentity::Long) => return STATUS_LONG,
     };
-    let Some((slot, operation)) = find(line.hash, scratch) else { return STATUS_COLD };
+    let Some((slot, operation)) = resolve_identity(line.hash, scratch) else { return STATUS_COLD };
     let mut value = line.value;
     if operation == OPERATION_LAST {
         value = LastValue::pack(value, line.decimals);
@@ -181,28 +232,38 @@ fn resolve_line(scratch: &mut Scratch) -> u32 {
     STATUS_HOT
 }
 
-/// The slot of the identity in the scratch space and what is done there, if it is promoted.
+/// The slot whose tag is that of the hash.
 #[inline(always)]
-fn find(hash: u64, scratch: &Scratch) -> Option<(u32, u32)> {
+fn find(hash: u64) -> Option<u32> {
     let bucket = BUCKETS.get(hash as u32 & setting!(bucket_mask))?;
     for at in 0..BUCKET_PLACES as usize {
         // SAFETY: a valid, aligned word that the daemon may write at any time; hence volatile.
         let place = unsafe { core::ptr::from_ref(&bucket.places[at]).read_volatile() };
         // The upper halves: masks of 64 bits would be instructions of their own.
-        if place >> 32 != tag(hash) >> 32 {
-            continue;
+        if place >> 32 == tag(hash) >> 32 {
+            return Some(place as u32);
         }
-        let slot = place as u32;
-        if slot >= setting!(slots_per_cpu) {
-            return None;
-        }
-        let entry = IDENTITIES.get(slot)?;
-        // The stores of a value and of its line must stay in order, as those of a ring's record.
-        let ordered = cfg!(bpf_target_arch = "x86_64");
-        let known = entry.operation == OPERATION_ADD || (ordered && entry.operation == OPERATION_LAST);
-        return (known && scratch.identity.equals(entry)).then_some((slot, entry.operation));
     }
     None
+}
+
+/// The slot of the identity in the scratch space and what is done there, if it is promoted.
+#[inline(always)]
+fn resolve_identity(hash: u64, scratch: &Scratch) -> Option<(u32, u32)> {
+    let slot = find(hash)?;
+    let entry = IDENTITIES.get(slot)?;
+    let operation = known_operation(entry)?;
+    scratch.identity.equals(entry).then_some((slot, operation))
+}
+
+/// What is done with the lines of an identity, if we know how.
+#[inline(always)]
+fn known_operation(entry: &IdentityEntry) -> Option<u32> {
+    // The stores of a value and of its line must stay in order, as those of a ring's record.
+    let ordered = cfg!(bpf_target_arch = "x86_64");
+    let operation = entry.operation;
+    let known = operation == OPERATION_ADD || (ordered && operation == OPERATION_LAST);
+    known.then_some(operation)
 }
 
 /// How many passed datagrams of a full ring make one log line.

@@ -16,6 +16,8 @@ pub const PAYLOAD_MASK: usize = 2047;
 pub const LINES_MAX: usize = 32;
 /// Longest identity in 8-byte words, head and tail each padded to pairs of them.
 pub const IDENTITY_WORDS_MAX: usize = 32;
+/// Longest head: a pair of words is left for the tail.
+pub const HEAD_BYTES_MAX: usize = 8 * (IDENTITY_WORDS_MAX - 2);
 /// Digits of a value that the splitter reads; 15 digits are exact in an `f64`.
 pub const VALUE_DIGITS_MAX: usize = 15;
 /// Largest value that a slot takes. A slot's sum is 64 bits wide: at 20 million datagrams/s of this
@@ -28,18 +30,27 @@ pub const ALLOWED_NETWORKS_MAX: usize = 16;
 /// Rings at most, one per CPU; a CPU beyond that passes its cold datagrams.
 pub const RINGS_MAX: usize = 1024;
 
-/// A payload with room behind it, so that an 8-byte read at any masked offset stays inside.
+/// A payload with room behind it, so that a line's longest head at any masked offset stays inside.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Payload {
-    pub bytes: [u8; PAYLOAD_MASK + 1 + 32],
+    pub bytes: [u8; PAYLOAD_MASK + 1 + HEAD_BYTES_MAX],
 }
 
-const _: () = assert!(size_of::<Payload>() == 2080);
+const _: () = assert!(size_of::<Payload>() == 2048 + 240);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 32 <= PAYLOAD_MASK);
 
 impl Payload {
-    pub const EMPTY: Self = Self { bytes: [0; PAYLOAD_MASK + 1 + 32] };
+    pub const EMPTY: Self = Self { bytes: [0; PAYLOAD_MASK + 1 + HEAD_BYTES_MAX] };
+
+    /// The bytes from `offset & PAYLOAD_MASK`, as many as a head may have.
+    #[inline(always)]
+    #[must_use]
+    pub fn line(&self, offset: usize) -> &Head {
+        let at = offset & PAYLOAD_MASK;
+        // SAFETY: `at <= PAYLOAD_MASK` and `bytes` is so much longer than that; a `Head` is bytes.
+        unsafe { &*self.bytes.as_ptr().add(at).cast::<Head>() }
+    }
 
     /// The eight bytes from `offset & PAYLOAD_MASK`, first byte lowest.
     #[inline(always)]
@@ -122,6 +133,24 @@ impl Payload {
     pub fn finish(&mut self, last_words: usize, last: (u64, u64)) {
         self.set_two_words(last_words, last);
         self.set_word(last_words + 16, COLONS);
+    }
+}
+
+/// The longest bytes that a head may have.
+#[repr(transparent)]
+pub struct Head([u8; HEAD_BYTES_MAX]);
+
+impl Head {
+    /// Two words from the index `at` on, which is below `HEAD_BYTES_MAX / 8 - 1`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn two_words(&self, at: usize) -> (u64, u64) {
+        assert!(at < HEAD_BYTES_MAX / 8 - 1);
+        // SAFETY: inside, as just said; any bytes are a u64.
+        unsafe {
+            let first = self.0.as_ptr().add(at * 8).cast::<u64>();
+            (u64::from_le(first.read_unaligned()), u64::from_le(first.add(1).read_unaligned()))
+        }
     }
 }
 

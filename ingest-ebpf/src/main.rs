@@ -27,8 +27,9 @@ use ingest_ebpf::{
 };
 
 use crate::{
-    ingest::{counted, ingest, scratch},
-    maps::Scratch,
+    frame::Datagram,
+    ingest::{count_plain_line, counted, ingest, scratch},
+    maps::{SOCKET_DOOR, Scratch},
 };
 
 /// Door 1: what comes from the wire, in native mode only.
@@ -43,18 +44,47 @@ pub fn door_xdp(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn from_frame(ctx: &XdpContext) -> Verdict {
     let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
-    match frame::payload(ctx, scratch) {
-        Ok(length) => ingest(ctx, Door::Xdp, scratch, length),
+    match frame::datagram(ctx, scratch) {
+        Ok(datagram) => {
+            if let Some(verdict) = count_plain_line(Door::Xdp, &datagram, scratch) {
+                return verdict;
+            }
+            match datagram.again(ctx) {
+                Ok(datagram) => from_datagram(ctx, Door::Xdp, &datagram, scratch),
+                Err(verdict) => verdict,
+            }
+        }
         Err(verdict) => verdict,
     }
 }
+
+#[inline(always)]
+fn from_datagram<C: EbpfContext>(ctx: &C, door: Door, datagram: &Datagram, scratch: &mut Scratch) -> Verdict {
+    match datagram.load(scratch) {
+        Ok(length) => ingest(ctx, door, scratch, length),
+        Err(verdict) => verdict,
+    }
+}
+
+/// What stands on our UDP sockets: it goes on with door 2's program as long as there is a daemon.
+///
+/// A socket may outlive the daemon, held by systemd or whoever passed it, and with the socket its filter. Then
+/// nobody reads the rings any more, so everything has to stay in the socket, for the next daemon.
+#[socket_filter]
+pub fn door_socket_entry(ctx: SkBuffContext) -> i64 {
+    // SAFETY: both programs are socket filters, and nothing is held here that would have to be dropped.
+    unsafe { SOCKET_DOOR.tail_call(&ctx, 0) };
+    KEEP_ALL
+}
+
+/// Keep all of a datagram, however long.
+const KEEP_ALL: i64 = u32::MAX as i64;
 
 /// Door 2: what the stack delivers to one of our own UDP sockets.
 #[socket_filter]
 pub fn door_socket_filter(ctx: SkBuffContext) -> i64 {
     match counted(Door::SocketFilter, from_socket(&ctx)).outcome() {
-        // Keep all of it, however long.
-        Outcome::Passed => i64::from(u32::MAX),
+        Outcome::Passed => KEEP_ALL,
         Outcome::Counted | Outcome::Ringed => 0,
     }
 }
@@ -135,8 +165,8 @@ fn from_loopback(ctx: &TcContext) -> Verdict {
     // SAFETY: the context is the kernel's.
     let is_super_packet = || unsafe { (*skb).gso_size } != 0;
     let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
-    match frame::payload(ctx, scratch) {
-        Ok(length) => {
+    match frame::datagram(ctx, scratch) {
+        Ok(datagram) => {
             // What a raw socket made up may be something that the stack would not deliver.
             // SAFETY: the context is the kernel's.
             let sender = unsafe { (*skb).__bindgen_anon_2.sk };
@@ -156,7 +186,8 @@ fn from_loopback(ctx: &TcContext) -> Verdict {
             if is_super_packet() {
                 return Verdict::SuperPacket;
             }
-            ingest(ctx, Door::Loopback, scratch, length)
+            // Without the look for a plain line, which is too much for the verifier here.
+            from_datagram(ctx, Door::Loopback, &datagram, scratch)
         }
         // It has its payload in pages, of which the program sees nothing.
         Err(Verdict::BadLength) if is_super_packet() => Verdict::SuperPacket,

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{ArrayOfMaps, RingBuf},
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray},
 };
 use ingest_ebpf::{
     identity::Identity,
@@ -74,6 +74,11 @@ pub static RING_POSITIONS: Array<RingPositions> = Array::with_max_entries(1, BPF
 /// it in. When that is full, the reader has been woken already.
 #[btf_map]
 pub static DOORBELL: ArrayOfMaps<RingBuf<u8, 4096>, 1> = ArrayOfMaps::new();
+
+/// Holds door 2's program for the entry that stands on the sockets. The kernel empties it when the last
+/// descriptor of it is closed, as when the daemon is killed.
+#[map]
+pub static SOCKET_DOOR: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Working space of one CPU. Both doors run with bottom halves off, so they never share it.
 #[map]

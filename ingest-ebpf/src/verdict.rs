@@ -36,7 +36,8 @@ pub enum Verdict {
     Counted = 0,
     /// Ringed: at least one line's identity is not promoted.
     NotHot = 1,
-    /// Ringed: a line's value is not 1 to 15 digits, or the line holds a byte that is not printable.
+    /// Ringed: a line's value is not 1 to 15 digits, the line holds a byte that is not printable, or the last
+    /// line is a timer's.
     OddLine = 2,
     /// Ringed: an identity is longer than the table holds.
     LongLine = 3,

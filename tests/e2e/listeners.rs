@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::net::{RecvFlags, recv};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::daemon::{Daemon, PATIENCE, binary};
@@ -299,6 +300,50 @@ fn sockets_that_were_passed_replace_those_of_the_flags() {
     daemon.signal(Signal::TERM);
     assert_eq!(told(), "STOPPING=1\n");
     assert_eq!(daemon.ended().code(), Some(0));
+}
+
+/// Whether something waits in the socket; it stays there.
+fn something_waits(socket: &UdpSocket) -> bool {
+    recv(socket, &mut [0_u8; 64][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok()
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, CAP_BPF"]
+fn what_comes_to_a_passed_socket_between_a_killed_daemon_and_the_next_waits_for_that() {
+    let (world, folder) = (World::without_cable(), tempfile::tempdir().expect("room"));
+    let notify = folder.path().join("nobody");
+    let (udp, web) = world.ours.inside(|| {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 7125)).expect("a free port");
+        (udp, TcpListener::bind((Ipv4Addr::LOCALHOST, 7102)).expect("a free port"))
+    });
+    let start = || {
+        let (udp, web) = (udp.try_clone().expect("a descriptor"), web.try_clone().expect("a descriptor"));
+        let flags = ["--ebpf=required", "--web.listen-address=:7102"];
+        let mut daemon = activated(&world, [udp.into(), web.into()], "statsd:web", &notify, &flags);
+        assert!(daemon.wait_for(|daemon| matches!(daemon.get("/-/ready"), Ok((200, _)))));
+        daemon
+    };
+    let sender = world.ours.inside(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+    let send = |line: &str| {
+        sender.send_to(line.as_bytes(), (Ipv4Addr::LOCALHOST, 7125)).expect("the socket is there");
+    };
+    let mut daemon = start();
+    send("before:1|c");
+    check_series(&daemon, &["before 1"]);
+    daemon.signal(Signal::KILL);
+    daemon.ended();
+    // A moment passes until the kernel has closed what the process had.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !something_waits(&udp) {
+        assert!(std::time::Instant::now() < deadline, "a program without a daemon still consumes");
+        send("probe:1|c");
+    }
+    for _ in 0..10 {
+        send("between:1|c");
+    }
+    let daemon = start();
+    check_series(&daemon, &["between 10"]);
+    daemon.stop();
 }
 
 #[test]

@@ -54,6 +54,11 @@ pub(super) fn operation(tail: &[u8]) -> u32 {
     if tail.starts_with(b"|g") { OPERATION_LAST } else { OPERATION_ADD }
 }
 
+/// Whether nothing is looked up, because no timer is ever promoted.
+fn ends_in_timer(bytes: &[u8]) -> bool {
+    bytes.len() >= 8 && bytes.strip_suffix(b"\n").unwrap_or(bytes).ends_with(b"|ms")
+}
+
 /// Digits and decimals of a value, the slow and obvious way.
 fn fixed_point(text: &str) -> Option<(u64, u32)> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
@@ -81,6 +86,9 @@ impl Hot {
         }
         if bytes.len() > PAYLOAD_BYTES_MAX {
             return Expected::uncounted(Verdict::LongPayload);
+        }
+        if ends_in_timer(bytes) {
+            return Expected::uncounted(Verdict::OddLine);
         }
         // Bytes behind the end must not matter, so they are the most misleading ones.
         let mut payload = Payload { bytes: [b'7'; size_of::<Payload>()] };
@@ -112,6 +120,9 @@ impl Hot {
     /// By the daemon's own reading of lines and values; `None` where the datagram must be ringed,
     /// whatever the reason.
     pub(super) fn by_parser(&self, bytes: &[u8]) -> Option<Expected> {
+        if ends_in_timer(bytes) {
+            return None;
+        }
         let mut lines: Vec<&[u8]> = line::lines(bytes).collect();
         let empty_lines = u64::from(lines.len() > 1 && lines.last().is_some_and(|line| line.is_empty()));
         if empty_lines == 1 {

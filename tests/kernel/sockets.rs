@@ -27,7 +27,7 @@ impl Pair {
         let socket = || UdpSocket::bind(address).expect("loopback has a free port");
         let (receiver, sender) = (socket(), socket());
         receiver.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let program = kernel.object.socket_filter().expect("the object has the program");
+        let program = kernel.object.socket_entry().expect("the object has the program");
         program.attach(receiver.as_fd()).expect("the kernel attaches the filter");
         let local = |socket: &UdpSocket| socket.local_addr().expect("a bound socket has an address");
         let (to, from) = (local(&receiver), local(&sender));
@@ -99,6 +99,30 @@ fn generated_payloads_have_the_same_end_behind_a_socket_as_in_userspace() {
         Ok(())
     });
     tested.expect("object and userspace agree");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
+fn a_socket_that_outlives_its_daemon_keeps_its_datagrams() {
+    let mut kernel = Loaded::new();
+    let pair = Pair::new(&mut kernel, (Ipv4Addr::LOCALHOST, 0).into());
+    let (effect, received) = pair.send(&mut kernel, b"airflow.before:1|c");
+    assert_eq!((effect.records.len(), received), (1, None), "with a daemon the ring has it");
+    // All of its descriptors are closed, as at the end of a process; the filter stays on the socket.
+    drop(kernel);
+    let mut buffer = [0; 64];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The kernel leaves the emptying of the map to a thread.
+    let received = loop {
+        pair.sender.send_to(b"airflow.after:1|c", pair.to).expect("loopback takes the datagram");
+        match pair.receiver.recv(&mut buffer) {
+            Ok(length) => break &buffer[..length],
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+        assert!(Instant::now() < deadline, "a program without a daemon still consumes");
+        std::thread::yield_now();
+    };
+    assert_eq!(received, b"airflow.after:1|c");
 }
 
 #[test]

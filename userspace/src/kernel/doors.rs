@@ -117,7 +117,7 @@ impl Doors {
     /// What the kernel says, with the socket's address.
     pub fn open_socket_filter(&mut self, socket: impl AsFd, address: SocketAddr) -> Result<(), DoorError> {
         let refused = |source| DoorError::SocketFilter { address, source };
-        self.object.socket_filter()?.attach(socket.as_fd()).map_err(refused)?;
+        self.object.socket_entry()?.attach(socket.as_fd()).map_err(refused)?;
         let socket = socket.as_fd().try_clone_to_owned();
         let socket = socket.map_err(|error| refused(ProgramError::IOError(error)))?;
         self.filtered.push(socket);

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{ArrayOfMaps, HashMap, Map, MapData, MapError},
+    maps::{ArrayOfMaps, HashMap, Map, MapData, MapError, ProgramArray},
     programs::{Program, ProgramError, SchedClassifier, SocketFilter, Xdp},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
@@ -206,6 +206,9 @@ pub struct Object {
     pub rings: Vec<Ring>,
     pub listen: HashMap<MapData, Shared<ListenKey>, Shared<ListenEntry>>,
     listen_generation: MemoryMap,
+    /// The only descriptor of the map by which sockets reach door 2's program: when it is closed, the kernel
+    /// empties that.
+    socket_door: Option<ProgramArray<MapData>>,
     /// Why door 1 cannot open on this kernel, if so.
     pub xdp_refused: Option<String>,
     pub cpus: usize,
@@ -215,6 +218,8 @@ pub struct Object {
 const XDP_PROGRAM: &str = "door_xdp";
 const LOOPBACK_PROGRAM: &str = "door_loopback";
 const SOCKET_FILTER_PROGRAM: &str = "door_socket_filter";
+/// The small program that stands on the sockets and goes on with the socket filter.
+const SOCKET_ENTRY_PROGRAM: &str = "door_socket_entry";
 
 impl Object {
     /// Loads `object` into the kernel: maps, the socket filter, and the XDP program where this kernel
@@ -292,6 +297,7 @@ impl Object {
             rings,
             listen,
             listen_generation,
+            socket_door: None,
             xdp_refused: None,
             cpus,
         };
@@ -319,11 +325,37 @@ impl Object {
             (xdp.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), socket_filter)
         });
         socket_filter.map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
+        self.load_socket_entry()?;
         if let Err(error) = xdp {
             let error = ObjectError::load(XDP_PROGRAM, error);
             self.xdp_refused = Some(format!("{:#}", anyhow::Error::from(error)));
         }
         Ok(())
+    }
+
+    /// Loads what is attached to sockets, and puts door 2's program behind it.
+    fn load_socket_entry(&mut self) -> Result<(), ObjectError> {
+        let entry = self.socket_entry()?;
+        insist(|| entry.load()).map_err(|error| ObjectError::load(SOCKET_ENTRY_PROGRAM, error))?;
+        let mut behind: ProgramArray<MapData> = typed(&mut self.ebpf, "SOCKET_DOOR")?;
+        let program =
+            self.socket_filter()?.fd().map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
+        behind.set(0, program, 0).map_err(|source| ObjectError::Map { map: "SOCKET_DOOR", source })?;
+        self.socket_door = Some(behind);
+        Ok(())
+    }
+
+    /// What is attached to sockets. It goes on with door 2's program while there is this object, and keeps every
+    /// datagram in the socket once it is gone, however the process ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError::Missing`], if the object is not ours.
+    pub fn socket_entry(&mut self) -> Result<&mut SocketFilter, ObjectError> {
+        self.ebpf
+            .program_mut(SOCKET_ENTRY_PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(ObjectError::Missing("the program door_socket_entry"))
     }
 
     /// Door 2's program.

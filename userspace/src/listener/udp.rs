@@ -63,7 +63,7 @@ pub fn adopt(socket: Socket, options: UdpOptions) -> io::Result<DatagramSocket> 
 }
 
 /// Takes off the filter that a predecessor left on a socket of systemd's when it was killed: the
-/// socket keeps it alive, and it consumes for nobody. Our own could not take its place either, for
+/// socket keeps it alive. Our own could not take its place either, for
 /// the kernel counts both against `net.core.optmem_max` while it swaps them. One that is locked
 /// (`PermissionDenied`) was put there on purpose and stays.
 fn shed_filter(socket: &Socket) -> io::Result<()> {
