@@ -472,7 +472,7 @@ mod tests {
     use super::*;
 
     fn payload(bytes: &[u8]) -> Payload {
-        let mut payload = Payload { bytes: [b'7'; 2080] };
+        let mut payload = Payload { bytes: [b'7'; size_of::<Payload>()] };
         payload.bytes[..bytes.len()].copy_from_slice(bytes);
         payload.terminate(bytes.len());
         payload
