@@ -87,7 +87,7 @@ impl Core {
         self.take_by(Portable, datagram, now);
     }
 
-    /// The same in a third less time.
+    /// The same in fewer instructions.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
     fn take_wide(&mut self, wide: Wide, datagram: &Datagram<'_>, now: Timestamp) {

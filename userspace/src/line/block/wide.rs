@@ -1,8 +1,11 @@
-//! 64 bytes in one register -> a third of the instructions, where the processor has AVX-512.
+//! 64 bytes in one register -> the same in fewer instructions, where the processor has AVX-512.
 //!
 //! Loads are masked: what lies behind a text is neither read nor touched.
 
-#![expect(unsafe_code, reason = "wide registers: of 290 instructions for a line of 50 bytes, 90 are left")]
+#![expect(
+    unsafe_code,
+    reason = "wide registers: about 3 of 80 ns for a record on the way from ring to registry"
+)]
 
 use std::arch::x86_64::{
     __m512i, _bzhi_u64, _mm_bslli_si128, _mm_cmpeq_epi8_mask, _mm_cmpgt_epu8_mask, _mm_cvtsi128_si64,
@@ -103,7 +106,7 @@ fn decimal(front: &[u8], length: usize) -> Option<f64> {
     if !(1..=16).contains(&length) || length > front.len() {
         return None;
     }
-    let there = (0xffff_u32 << (16 - length)) as u16;
+    let there = u16::MAX << (16 - length);
     // SAFETY: of the 16 bytes before the end only the last `length` are read, which are in the slice.
     let text = unsafe { _mm_maskz_loadu_epi8(there, front.as_ptr_range().end.wrapping_sub(16).cast()) };
     let digits = _mm_maskz_sub_epi8(there, text, _mm_set1_epi8(b'0'.cast_signed()));
@@ -113,6 +116,7 @@ fn decimal(front: &[u8], length: usize) -> Option<f64> {
         return None;
     }
     // The digits before the point move up over it.
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits: twice the highest one, less one")]
     let up_to_point = (point * 2).saturating_sub(1) as u16;
     let digits = _mm_mask_blend_epi8(up_to_point, digits, _mm_bslli_si128::<1>(digits));
     let pairs = _mm_maddubs_epi16(digits, _mm_set1_epi16(0x010a));
