@@ -162,7 +162,7 @@ pub struct Expired {
 }
 
 /// So many series of a family wait for their places until somebody reads: then each costs least.
-pub const LATE_SERIES: usize = order::STEP;
+pub const LATE_SERIES: usize = 8 * order::STEP;
 
 /// Deadlines looked at in one call of [`Registry::expire`]: a few milliseconds.
 const EXPIRE_MAX: usize = 4096;

@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 const CHUNK_MAX: usize = 512;
 
 /// How many ids go to their places in one step, in which the caller may not be disturbed: a millisecond.
-pub(super) const STEP: usize = 4096;
+pub(super) const STEP: usize = 1024;
 
-/// How many ids wait at most; then each [`STEP`] of them costs who adds the last one. Whoever has the time
-/// settles them before that.
+/// How many ids wait at most; then who adds the last one puts all in their places. They are sorted together,
+/// so that those of one step lie near to each other.
 const LATE_MAX: usize = 16 * STEP;
 
 /// Up to so many are looked through for one that leaves.
@@ -70,6 +70,8 @@ pub(super) struct Chunks {
     chunks: Vec<Vec<u32>>,
     /// Ids in order of arrival that have no place yet, fewer than [`LATE_MAX`].
     late: Vec<u32>,
+    /// They are in descending order.
+    sorted: bool,
     /// Somebody knows that there are late ones.
     listed: bool,
 }
@@ -98,14 +100,15 @@ impl SortedIds {
                 ids.insert(place, id);
                 if ids.len() > CHUNK_MAX {
                     let (chunks, late) = (vec![ids.to_vec()], Vec::new());
-                    *self = Self::Many(Box::new(Chunks { chunks, late, listed: false }));
+                    *self = Self::Many(Box::new(Chunks { chunks, late, sorted: true, listed: false }));
                 }
                 false
             }
             Self::Many(many) => {
                 many.late.push(id);
+                many.sorted = false;
                 if many.late.len() >= LATE_MAX {
-                    many.settle_step(order);
+                    while many.settle_step(order) > 0 {}
                 }
                 !std::mem::replace(&mut many.listed, true)
             }
@@ -148,9 +151,10 @@ impl SortedIds {
                 }
             }
             Self::Many(many) => {
-                let Chunks { chunks, late, .. } = &mut **many;
+                let Chunks { chunks, late, sorted, .. } = &mut **many;
                 if let Some(place) = late.iter().position(|other| *other == id) {
                     late.swap_remove(place);
+                    *sorted = false;
                     return;
                 }
                 let at = chunk_of(chunks, compare);
@@ -215,19 +219,23 @@ impl SortedIds {
 }
 
 impl Chunks {
-    /// Puts the newest ids in their places, up to [`STEP`] of them; returns how many.
+    /// Puts the lowest of the late ids in their places, up to [`STEP`] of them; returns how many.
     #[inline(never)]
     fn settle_step(&mut self, order: &impl Order) -> usize {
-        let Self { chunks, late, .. } = self;
+        let Self { chunks, late, sorted, .. } = self;
         if late.is_empty() {
             return 0;
+        }
+        if !std::mem::replace(sorted, true) {
+            order.sort(late);
+            late.reverse();
         }
         let mut ids = late.split_off(late.len().saturating_sub(STEP));
         let settled = ids.len();
         if late.is_empty() {
             *late = Vec::new();
         }
-        order.sort(&mut ids);
+        ids.reverse();
         if settled > chunks.len() / 4 {
             order.touch(&mut chunks.iter().filter_map(|chunk| chunk.first().copied()));
         }
