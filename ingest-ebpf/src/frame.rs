@@ -6,10 +6,8 @@
 use aya_ebpf::programs::{TcContext, XdpContext};
 use ingest_ebpf::{
     checksum::{fold, halves, is_valid},
-    identity::{hash_end, hash_pair, plain_value},
     layout::{
-        ALLOWED_NETWORKS_MAX, HEAD_BYTES_MAX, IDENTITY_WORDS_MAX, IdentityEntry, LISTEN_LOOPBACK,
-        LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
+        ALLOWED_NETWORKS_MAX, LISTEN_LOOPBACK, LISTEN_PORTS_MAX, LISTEN_VIRTUAL, ListenKey, PAYLOAD_BYTES_MAX,
     },
     verdict::Verdict,
 };
@@ -37,9 +35,6 @@ pub trait FrameContext {
     fn data(&self) -> usize;
     fn data_end(&self) -> usize;
     fn interface(&self) -> u32;
-
-    /// Begin and end once more, of which the verifier knows nothing yet.
-    fn bounds_again(&self) -> (usize, usize);
 }
 
 impl FrameContext for XdpContext {
@@ -56,15 +51,6 @@ impl FrameContext for XdpContext {
     #[inline(always)]
     fn interface(&self) -> u32 {
         self.ingress_ifindex() as u32
-    }
-
-    #[inline(always)]
-    fn bounds_again(&self) -> (usize, usize) {
-        // SAFETY: the context is the kernel's.
-        let (data, end) = unsafe {
-            ((&raw const (*self.ctx).data).read_volatile(), (&raw const (*self.ctx).data_end).read_volatile())
-        };
-        (data as usize, end as usize)
     }
 }
 
@@ -83,16 +69,6 @@ impl FrameContext for TcContext {
     fn interface(&self) -> u32 {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.skb.skb).ifindex }
-    }
-
-    #[inline(always)]
-    fn bounds_again(&self) -> (usize, usize) {
-        let skb = self.skb.skb;
-        // SAFETY: the context is the kernel's.
-        let (data, end) = unsafe {
-            ((&raw const (*skb).data).read_volatile(), (&raw const (*skb).data_end).read_volatile())
-        };
-        (data as usize, end as usize)
     }
 }
 
@@ -281,25 +257,6 @@ fn allowed_v6(source: [u64; 2]) -> bool {
     false
 }
 
-/// For each pair of words of a head, which has `$pairs` that are full; written out, for much of the work of
-/// such a loop is counting.
-macro_rules! each_pair {
-    ($at:ident < $pairs:expr, $body:block) => {
-        'pairs: {
-            each_pair!($at $pairs, $body, 'pairs, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-        }
-    };
-    ($at:ident $pairs:expr, $body:block, $pairs_end:lifetime, $($number:literal)*) => {
-        $(
-            if $number >= $pairs {
-                break $pairs_end;
-            }
-            let $at = $number;
-            $body
-        )*
-    };
-}
-
 /// A datagram whose headers are as they should be.
 pub struct Datagram {
     frame: Frame,
@@ -338,18 +295,6 @@ impl Datagram {
         Ok((payload, end))
     }
 
-    /// The same datagram, as if nothing had been read of it yet: so the verifier has one state to go on from,
-    /// and not one for each length of what was read.
-    #[inline(always)]
-    pub fn again<C: FrameContext>(&self, ctx: &C) -> Result<Self, Verdict> {
-        let (data, end) = ctx.bounds_again();
-        let frame = Frame { data, end };
-        if !frame.has(self.udp + UDP_BYTES) {
-            return Err(Verdict::BadLength);
-        }
-        Ok(Self { frame, ..*self })
-    }
-
     /// What the payload's checksum hangs on; to be read before the payload is, so that nothing of the frame is
     /// needed any more behind it. `None`, if it is missing and must not.
     #[inline(always)]
@@ -386,91 +331,17 @@ impl Datagram {
         scratch.payload.finish(pairs * 16, last);
         let checksum = self.checksum().ok_or(Verdict::BadUdpChecksum)?;
         let mut sum = Sum::new(last);
-        let mut at = 0;
-        while at + 1 < pairs && at < PAYLOAD_BYTES_MAX / 16 - 1 {
-            let Some([a, b, c, d]) = frame.read::<[u64; 4]>(start + at * 16) else {
+        for at in 0..PAYLOAD_BYTES_MAX / 16 {
+            if at >= pairs {
+                break;
+            }
+            let Some([first, second]) = frame.read::<[u64; 2]>(start + at * 16) else {
                 return Err(Verdict::BadLength);
             };
-            scratch.payload.set_two_words(at * 16, (a, b));
-            scratch.payload.set_two_words(at * 16 + 16, (c, d));
-            sum.add((a, b));
-            sum.add((c, d));
-            at += 2;
-        }
-        if pairs & 1 != 0 {
-            let Some([a, b]) = frame.read::<[u64; 2]>(start + at * 16) else {
-                return Err(Verdict::BadLength);
-            };
-            scratch.payload.set_two_words(at * 16, (a, b));
-            sum.add((a, b));
+            scratch.payload.set_two_words(at * 16, (first, second));
+            sum.add((first, second));
         }
         if checksum.is_valid(sum.total()) { Ok(payload) } else { Err(Verdict::BadUdpChecksum) }
-    }
-
-    /// The one line of the payload, if it looks like one of a counter or gauge of one digit, with neither rate
-    /// nor tags: by far the most frequent.
-    ///
-    /// Its end is found from behind, so its words are read where they are, once for the checksum and the
-    /// hash, and once to be compared. A line that is not the only one has an end of line in its head, or a
-    /// `:`, and so is not known under the hash or not equal.
-    #[inline(always)]
-    pub fn plain_line(&self, seed: u64) -> Result<PlainLine, NotPlain> {
-        let frame = &self.frame;
-        let Ok((payload, end)) = self.extent() else { return Err(NotPlain::Other) };
-        // SAFETY: `extent` compared it with the frame's end; headers stand before a short payload.
-        let last = unsafe { (end as *const u64).read_unaligned() };
-        let newline = last >> 56 == u64::from(b'\n');
-        let tail = if newline { last >> 24 } else { last >> 32 };
-        let Some(value) = plain_value(tail) else { return Err(NotPlain::Other) };
-        let head = payload.wrapping_sub(if newline { 5 } else { 4 });
-        if head == 0 || head >= HEAD_BYTES_MAX {
-            return Err(NotPlain::Other);
-        }
-        let start = self.udp + UDP_BYTES;
-        let head = head & 255;
-        let end_of_head = frame.data + self.udp + head;
-        if end_of_head + 8 > frame.end {
-            return Err(NotPlain::Other);
-        }
-        let last = ending(end_of_head, head);
-        let checksum = self.checksum().ok_or(NotPlain::BadUdpChecksum)?;
-        let mut sum = Sum::new(last);
-        let mut hash = seed;
-        let pairs = head / 16;
-        each_pair!(at < pairs, {
-            let Some([first, second]) = frame.read::<[u64; 2]>(start + at * 16) else {
-                return Err(NotPlain::Other);
-            };
-            sum.add((first, second));
-            hash = hash_pair(hash, (first, second));
-        });
-        let tail_word = (tail >> 16) & 0xffff;
-        hash = hash_pair(hash_pair(hash, last), (tail_word, 0));
-        let shape = (head as u32) << 16 | 2;
-        // An odd number of bytes before it: it stands in the other half of its sixteen bits.
-        if !checksum.is_valid(sum.total() + (tail << (8 * (head & 1)))) {
-            return Err(NotPlain::BadUdpChecksum);
-        }
-        Ok(PlainLine { value, hash: hash_end(hash, shape), shape, last, tail_word, newline })
-    }
-
-    /// Whether `entry` is of this line; every byte is compared.
-    #[inline(always)]
-    pub fn equals(&self, line: &PlainLine, entry: &IdentityEntry) -> bool {
-        let head = (line.shape >> 16) as usize & 255;
-        let pairs = head / 16;
-        let start = self.udp + UDP_BYTES;
-        if entry.shape != line.shape {
-            return false;
-        }
-        each_pair!(at < pairs, {
-            let Some([first, second]) = self.frame.read::<[u64; 2]>(start + at * 16) else { return false };
-            if (first ^ entry.words[2 * at]) | (second ^ entry.words[2 * at + 1]) != 0 {
-                return false;
-            }
-        });
-        let word = |at: usize| entry.words[(2 * pairs + at) & (IDENTITY_WORDS_MAX - 1)];
-        (line.last.0 ^ word(0)) | (line.last.1 ^ word(1)) | (line.tail_word ^ word(2)) == 0
     }
 }
 
@@ -487,20 +358,6 @@ impl Checksum {
     fn is_valid(&self, payload: u64) -> bool {
         self.needs_no_payload || is_valid(self.header + payload)
     }
-}
-
-pub enum NotPlain {
-    Other,
-    BadUdpChecksum,
-}
-
-pub struct PlainLine {
-    pub value: u64,
-    pub hash: u64,
-    pub newline: bool,
-    shape: u32,
-    last: (u64, u64),
-    tail_word: u64,
 }
 
 /// The last `count & 15` of the bytes before the address `behind` as two words, zeros behind them.

@@ -12,7 +12,6 @@ use ingest_ebpf::{
 };
 
 use crate::{
-    frame::{Datagram, NotPlain},
     maps::{BUCKETS, COUNTERS, IDENTITIES, LASTS, Resolved, SCRATCH, SLOTS, Scratch, setting},
     ring::{APPENDED, FULL, append, received_ns},
 };
@@ -98,40 +97,6 @@ fn commit<const GAUGES: bool>(row: u32, lines: u32, scratch: &Scratch) {
         // SAFETY: a valid, aligned word that only this CPU writes.
         unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
     }
-}
-
-/// Counts a datagram that is one plain line, if that is promoted; `None` if not.
-#[inline(always)]
-pub fn count_plain_line(door: Door, datagram: &Datagram, scratch: &mut Scratch) -> Option<Verdict> {
-    let line = match datagram.plain_line(setting!(seed)) {
-        Ok(line) => line,
-        Err(NotPlain::BadUdpChecksum) => return Some(Verdict::BadUdpChecksum),
-        Err(NotPlain::Other) => return None,
-    };
-    let slot = find(line.hash)?;
-    let entry = IDENTITIES.get(slot)?;
-    let operation = known_operation(entry)?;
-    if !datagram.equals(&line, entry) {
-        return None;
-    }
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    let index = cpu * setting!(slots_per_cpu) + slot;
-    let cell = SLOTS.get_ptr_mut(index)?;
-    // SAFETY: as in `count`.
-    let cell = unsafe { &mut *cell };
-    let lines = cell.lines.wrapping_add(1);
-    if operation == OPERATION_LAST {
-        keep(index, lines, LastValue { number: line.value, received_ns: received_ns(scratch, true) });
-    } else {
-        cell.sum = cell.sum.wrapping_add(line.value);
-    }
-    // SAFETY: a valid, aligned word that only this CPU writes.
-    unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
-    if line.newline {
-        count(empty_lines_column(door), 1);
-    }
-    Some(Verdict::Counted)
 }
 
 /// Keeps a gauge's value as that of its line number `lines`.

@@ -28,7 +28,7 @@ use ingest_ebpf::{
 
 use crate::{
     frame::Datagram,
-    ingest::{count_plain_line, counted, ingest, scratch},
+    ingest::{counted, ingest, scratch},
     maps::{SOCKET_DOOR, Scratch},
 };
 
@@ -45,15 +45,7 @@ pub fn door_xdp(ctx: XdpContext) -> u32 {
 fn from_frame(ctx: &XdpContext) -> Verdict {
     let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
     match frame::datagram(ctx, scratch) {
-        Ok(datagram) => {
-            if let Some(verdict) = count_plain_line(Door::Xdp, &datagram, scratch) {
-                return verdict;
-            }
-            match datagram.again(ctx) {
-                Ok(datagram) => from_datagram(ctx, Door::Xdp, &datagram, scratch),
-                Err(verdict) => verdict,
-            }
-        }
+        Ok(datagram) => from_datagram(ctx, Door::Xdp, &datagram, scratch),
         Err(verdict) => verdict,
     }
 }
@@ -186,7 +178,6 @@ fn from_loopback(ctx: &TcContext) -> Verdict {
             if is_super_packet() {
                 return Verdict::SuperPacket;
             }
-            // Without the look for a plain line, which is too much for the verifier here.
             from_datagram(ctx, Door::Loopback, &datagram, scratch)
         }
         // It has its payload in pages, of which the program sees nothing.

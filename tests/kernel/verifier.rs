@@ -4,9 +4,9 @@ use super::loaded::Loaded;
 
 /// Instructions that the verifier may walk through, each program; about half more than it does on
 /// Linux 6.18. The kernel gives up at a million, and older kernels prune less.
-const XDP_BUDGET: u32 = 520_000;
+const XDP_BUDGET: u32 = 420_000;
 const SOCKET_FILTER_BUDGET: u32 = 320_000;
-const LOOPBACK_BUDGET: u32 = 500_000;
+const LOOPBACK_BUDGET: u32 = 450_000;
 
 #[test]
 #[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
