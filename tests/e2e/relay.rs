@@ -1,5 +1,6 @@
 //! Lines in, the same lines out at another server, whatever becomes of that server.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
@@ -20,7 +21,11 @@ fn target(world: &World) -> (UdpSocket, String) {
 fn receive(socket: &UdpSocket, count: usize, packet_bytes_max: usize) -> Vec<Vec<u8>> {
     let (mut lines, mut packet) = (Vec::new(), [0; 2_000]);
     while lines.len() < count {
-        let length = socket.recv(&mut packet).expect("a packet comes");
+        let length = match socket.recv(&mut packet) {
+            // A wait with a limit is not begun again behind a signal, such as that of a child's end.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            length => length.expect("a packet comes"),
+        };
         assert!(length <= packet_bytes_max);
         let whole = packet[..length].strip_suffix(b"\n").expect("a packet holds whole lines");
         lines.extend(whole.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
