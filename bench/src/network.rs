@@ -85,18 +85,18 @@ pub(crate) fn all_cpus() -> libc::cpu_set_t {
     set
 }
 
-/// Reads what the receiving end has counted.
+/// Reads what a receiving end has counted.
 ///
 /// # Errors
 ///
 /// `/proc` is not mounted, or the interface is gone.
-pub fn received() -> anyhow::Result<Received> {
+pub fn received(interface: &str) -> anyhow::Result<Received> {
     let text =
         fs::read_to_string("/proc/thread-self/net/dev").context("reading /proc/thread-self/net/dev")?;
     let row = text
         .lines()
-        .find_map(|line| line.trim_start().strip_prefix(RECEIVING)?.strip_prefix(':'))
-        .with_context(|| format!("{RECEIVING}: no such interface"))?;
+        .find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))
+        .with_context(|| format!("{interface}: no such interface"))?;
     let mut fields = row.split_whitespace().map(str::parse::<u64>);
     // bytes packets errs drop ...
     let mut field = |at| fields.nth(at).and_then(Result::ok).context("/proc/thread-self/net/dev: odd row");

@@ -151,11 +151,11 @@ pub fn main(load: &Load) -> anyhow::Result<ExitCode> {
                 let mut inside = Inside::begin(pair, command, *cpu, how.check.as_deref())?;
                 let mut wire = wire::Wire::new(pair, &payloads)?;
                 let bar = bar(limits);
-                let before = network::received()?.frames;
+                let before = network::received(network::RECEIVING)?.frames;
                 let mut watch = |sent| show(&bar, limits, sent);
                 let sent = wire.send_watched(&payloads, how.pace.pace(), limits, &mut watch)?;
                 bar.finish_and_clear();
-                let received = network::received()?.frames.saturating_sub(before);
+                let received = network::received(network::RECEIVING)?.frames.saturating_sub(before);
                 let code = how.report("wire", &payloads, &sent, wire.frames(), Some(received));
                 inside.end();
                 code

@@ -89,9 +89,9 @@ fn hot(object: &[u8], pair: Pair, runs: usize, duration: Duration) -> anyhow::Re
     let (mut dropped, mut counted, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         let attached = drop_all.attach(pair.receiving)?;
-        let before = network::received()?;
+        let before = network::received(network::RECEIVING)?;
         let sent = generator.send(None, duration)?;
-        let frames = network::received()?.frames - before.frames;
+        let frames = network::received(network::RECEIVING)?.frames - before.frames;
         drop(attached);
         let bare = per_second(frames, sent.elapsed);
 

@@ -10,7 +10,7 @@ use crate::{
     frame::frame,
     judge::Judge,
     load::{self, Limits, Pace, Payloads, per_second, wire::address},
-    network::{Pair, Received, received},
+    network::{Pair, RECEIVING, received},
     server::{CpuClock, Softirqs},
 };
 
@@ -144,14 +144,14 @@ impl<'a> Offer<'a> {
         totals: &mut Totals,
     ) -> anyhow::Result<Sent> {
         let softirqs = self.wire.softirqs.read()?;
-        let arrived = received()?;
+        let dropped = received(RECEIVING)?.dropped;
         let mut sent = match rate {
             Some(rate) if rate <= PACKET_SOCKET_RATE_MAX => {
                 self.send_singly(rate, burst, duration, totals)?
             }
             _ => self.send_table(rate, u64::from(burst), duration, totals)?,
         };
-        check_cable(arrived, received()?, sent.datagrams)?;
+        check_cable(received(RECEIVING)?.dropped - dropped, sent.datagrams)?;
         sent.kernel += self.wire.softirqs.read()?.saturating_sub(softirqs);
         Ok(sent)
     }
@@ -300,8 +300,11 @@ fn wait(began: Instant, sent: u64, rate: f64) -> Duration {
 }
 
 /// What lies between generator and door must lose nothing, or the loss would be blamed on the door.
-fn check_cable(before: Received, after: Received, sent: u64) -> anyhow::Result<()> {
-    let dropped = after.dropped - before.dropped;
+///
+/// # Errors
+///
+/// `dropped` of the frames were; [`unspoilt`] knows what to do.
+pub fn check_cable(dropped: u64, sent: u64) -> anyhow::Result<()> {
     if dropped > 0 {
         return Err(CableDropped { dropped, sent }.into());
     }
