@@ -360,14 +360,15 @@ impl Checksum {
     }
 }
 
-/// The last `count & 15` of the bytes before the address `behind` as two words, zeros behind them.
+/// The last `count & 15` of the bytes that end with the eight at the address `end`, as two words, zeros behind
+/// them.
 ///
 /// Two words at a time, for each look whether the frame goes on takes as long as a word. So the rest is
 /// taken from the sixteen bytes that end there; headers stand before, so they are inside the frame. What of
 /// them is older falls out by shifts, and zeros come in: the NUL that ends a line.
 #[inline(always)]
 fn ending(end: usize, count: usize) -> (u64, u64) {
-    // SAFETY: the caller compared `behind` with the frame's end; any bytes are a u64.
+    // SAFETY: the caller compared what is behind those eight with the frame's end; any bytes are a u64.
     let ending = unsafe { ((end - 8) as *const [u64; 2]).read_unaligned() };
     let (rest, tail_bits) = (count & 8, 8 * (count & 7));
     let top = |word: u64| (word >> 1) >> (63 - tail_bits);

@@ -200,8 +200,7 @@ pub fn split_line(
 
 /// The digit of a word that begins with a `:`, a digit and a `|`.
 #[inline(always)]
-#[must_use]
-pub const fn plain_value(word: u64) -> Option<u64> {
+const fn plain_value(word: u64) -> Option<u64> {
     let plain = word ^ PLAIN;
     if plain & 0x00ff_00ff == 0 && plain & 0xff00 <= 0x0900 { Some((plain >> 8) & 0xff) } else { None }
 }
@@ -448,13 +447,13 @@ const fn eight_digits(word: u64) -> u64 {
 /// attackers: only the daemon inserts, so all that a sender could bring about by a collision is that
 /// an identity stays cold.
 #[inline(always)]
-pub const fn hash_pair(hash: u64, pair: (u64, u64)) -> u64 {
+const fn hash_pair(hash: u64, pair: (u64, u64)) -> u64 {
     (hash ^ pair.0 ^ pair.1.wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The lengths into the hash, and a last mix that brings the high bits down.
 #[inline(always)]
-pub const fn hash_end(hash: u64, shape: u32) -> u64 {
+const fn hash_end(hash: u64, shape: u32) -> u64 {
     let mixed = (hash ^ (hash >> 32) ^ shape as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ (mixed >> 32)
 }
