@@ -157,3 +157,39 @@ fn check_restarts() {
 fn gauges_in_the_kernel_begin_anew_with_each_daemon() {
     std::thread::scope(|scope| scope.spawn(check_restarts).join().expect("the check panicked"));
 }
+
+/// Two lines of one gauge, which is gone a second after its last value.
+const SHORT_LIVED: &str = "
+defaults: {ttl: 1s}
+mappings:
+- {match: short.lived.*, name: short_lived}
+";
+
+#[test]
+#[ignore = "needs root: network namespaces, CAP_BPF"]
+fn a_gauge_that_expires_leaves_the_kernel() {
+    let world = World::new();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), SHORT_LIVED).expect("it can be written");
+    let mapping = format!("--statsd.mapping-config={}", file.path().display());
+    // It would be demoted for want of lines after ten seconds only.
+    let flags = ["--ebpf=required", "--promotion.interval=1s", "--promotion.min-rate=1", &mapping];
+    let daemon = world.start(&flags);
+    let socket = world.socket(Family::V4);
+    let send = |line: &str| socket.send(line.as_bytes()).expect("it can be sent");
+    for round in 1..=3 {
+        let counted = daemon.figures().counted();
+        daemon.wait_for_figures("the kernel keeps the gauge", |figures| {
+            send("short.lived.one:5|g");
+            figures.counted() > counted
+        });
+        daemon.wait_for_exposition("it expires", |text| !text.contains("\nshort_lived "));
+        // A value of the line that the kernel had, then a relative one of a line that nobody knows yet.
+        send("short.lived.one:7|g");
+        send(&format!("short.lived.other{round}:+{round}|g"));
+        let text = daemon.scrape();
+        assert!(text.contains(&format!("\nshort_lived {}\n", 7 + round)), "round {round}: {text}");
+        daemon.wait_for_exposition("it expires once more", |text| !text.contains("\nshort_lived "));
+    }
+    daemon.stop();
+}

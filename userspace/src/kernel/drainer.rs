@@ -99,22 +99,27 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
         let now = Timestamp::now();
         if now.since(expired) >= expire_interval {
             expired = now;
-            pipeline.expire();
+            note(pipeline.expire(), &mut failed);
             // All slots are read for it, on each CPU.
             expire_interval = EXPIRE_INTERVAL.max(EXPIRE_SHARE * Timestamp::now().since(now));
         }
         let window = now.since(window_began);
         if window >= promotion_interval {
             window_began = now;
-            match pipeline.tick(window) {
-                Ok(()) => failed = false,
-                Err(error) if !failed => {
-                    failed = true;
-                    warn!(%error, "waiting for a grace period of the kernel; demoted slots stay unused");
-                }
-                Err(_) => {}
-            }
+            note(pipeline.tick(window), &mut failed);
         }
+    }
+}
+
+/// Warns of a grace period that did not come, once until the next one does.
+fn note(waited: io::Result<()>, failed: &mut bool) {
+    match waited {
+        Ok(()) => *failed = false,
+        Err(error) if !*failed => {
+            *failed = true;
+            warn!(%error, "waiting for a grace period of the kernel; demoted slots stay unused");
+        }
+        Err(_) => {}
     }
 }
 

@@ -204,6 +204,24 @@ impl Promotion {
         going.sort_unstable();
         going.dedup();
         self.displace(candidates, &mut going);
+        self.take_out(identities, &going);
+        going.len()
+    }
+
+    /// Takes the gauges `which` out of the table; then, as for [`Promotion::demote`], a grace period and
+    /// [`Promotion::release`]. Returns how many there were.
+    pub fn demote_gauges(&mut self, identities: &IdentityTable, which: impl Fn(SeriesId) -> bool) -> usize {
+        let slots = self.gauges.iter().filter(|(series, _)| which(**series)).flat_map(|(_, slots)| slots);
+        // Those that are leaving already have no place any more.
+        let mut going: Vec<usize> =
+            slots.filter_map(|slot| index_of(&self.promoted, &self.places, *slot)).collect();
+        going.sort_unstable();
+        self.take_out(identities, &going);
+        going.len()
+    }
+
+    /// Takes those at these indices, which are sorted, out of the table.
+    fn take_out(&mut self, identities: &IdentityTable, going: &[usize]) {
         // From the back, so that `swap_remove` does not move what is still to go.
         for at in going.iter().rev() {
             let promoted = self.promoted.swap_remove(*at);
@@ -215,7 +233,6 @@ impl Promotion {
             let Self { busy, promoted, places, .. } = self;
             busy.retain(|slot| index_of(promoted, places, *slot).is_some());
         }
-        going.len()
     }
 
     fn note_place(&mut self, at: usize) {

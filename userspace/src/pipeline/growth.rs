@@ -54,6 +54,14 @@ impl Core {
         self.give_back(promotion);
     }
 
+    /// Takes gauges that are about to expire away from the kernel. Otherwise it could keep a value for one
+    /// that is gone, and a relative value of another line would make it anew without that. Returns whether
+    /// any wait for a grace period and [`Core::release`].
+    pub(super) fn demote_due_gauges(&mut self, tables: &Tables, now: Timestamp) -> bool {
+        let Self { promotion: Some(promotion), registry, .. } = self else { return false };
+        promotion.demote_gauges(&tables.identities, |series| registry.is_due(series, now)) > 0
+    }
+
     pub(super) fn promote(&mut self, tables: &Tables, mut candidates: Vec<Candidate>) {
         let Self { promotion: Some(promotion), cache, registry, .. } = self else { return };
         candidates.retain(|candidate| {

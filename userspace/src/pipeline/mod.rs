@@ -201,15 +201,29 @@ impl Pipeline {
 
     /// Lets series expire whose TTL is over; the lock is given back now and then. Costs next to
     /// nothing when none is. The caller drains the rings first.
-    pub fn expire(&self) {
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::tick`].
+    pub fn expire(&self) -> io::Result<()> {
         let now = Timestamp::now();
-        let mut core = self.core.lock();
-        if !core.registry.is_any_due(now) {
-            return;
+        if !self.look(|core| core.registry.is_any_due(now)) {
+            return Ok(());
         }
+        let _demoting = self.demoting.lock();
+        let mut core = self.core.lock();
+        let mut waited = Ok(());
         // What the kernel has counted until now keeps its series alive.
         if let Some(tables) = &self.tables {
             core.drain_slots(tables, now);
+            if core.demote_due_gauges(tables, now) {
+                drop(core);
+                waited = tables.grace.wait();
+                core = self.core.lock();
+                if waited.is_ok() {
+                    core.release(tables, now);
+                }
+            }
         }
         // One that leaves is not to be looked for among all that have no place yet.
         while core.registry.settle_order(1) {
@@ -218,6 +232,7 @@ impl Pipeline {
         while core.registry.expire(now).more {
             MutexGuard::bump(&mut core);
         }
+        waited
     }
 
     /// Puts new series into the order of the exposition where `late_min` of a family wait for it; the lock is

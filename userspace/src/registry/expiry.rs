@@ -113,6 +113,11 @@ impl Deadlines {
         self.heap.peek().is_some_and(|top| top.0.0 < now)
     }
 
+    /// Whether the series with this slot is over, as [`Deadlines::next_due`] would find.
+    pub(super) fn is_due(&self, slot: u32, now: Timestamp) -> bool {
+        slot != NEVER && self.slots.get(slot as usize).is_some_and(|deadline| deadline.at() < now)
+    }
+
     /// The next series that is over, looking at no more than `*budget` entries. Its slot is free then.
     pub(super) fn next_due(&mut self, now: Timestamp, budget: &mut usize) -> Option<SeriesId> {
         // Not left for another call: nothing touches them any more.

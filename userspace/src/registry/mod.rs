@@ -484,6 +484,12 @@ impl Registry {
         self.deadlines.is_any_due(now)
     }
 
+    /// Whether [`Registry::expire`] would remove this series.
+    #[must_use]
+    pub fn is_due(&self, id: SeriesId, now: Timestamp) -> bool {
+        self.slots.get(id).is_some_and(|series| self.deadlines.is_due(series.deadline, now))
+    }
+
     /// Removes series that were idle for longer than their TTL, in bounded time.
     pub fn expire(&mut self, now: Timestamp) -> Expired {
         let mut budget = EXPIRE_MAX;
