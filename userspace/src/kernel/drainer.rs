@@ -24,6 +24,9 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a series may outlive its TTL, if looking for such ones takes no more than a hundredth of it.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 const EXPIRE_SHARE: u32 = 100;
+/// How long a slot may go unread when neither a scrape nor a window's end looks at it. Its sum has room for
+/// 2^32 lines of the largest value, which take minutes to come.
+const SLOTS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The thread; ends on [`Drainer::stop`] or drop.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ const RING: u64 = 1;
 fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) {
     scheduling::prefer_short_slices();
     let mut window_began = Timestamp::now();
-    let mut expired = window_began;
+    let (mut expired, mut slots_read) = (window_began, window_began);
     let mut expire_interval = EXPIRE_INTERVAL;
     let mut events = Vec::with_capacity(16);
     let timeout = Timespec::try_from(DRAIN_INTERVAL).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
@@ -102,6 +105,10 @@ fn run(pipeline: &Pipeline, poll: BorrowedFd<'_>, promotion_interval: Duration) 
             note(pipeline.expire(), &mut failed);
             // All slots are read for it, on each CPU.
             expire_interval = EXPIRE_INTERVAL.max(EXPIRE_SHARE * Timestamp::now().since(now));
+        }
+        if now.since(slots_read) >= SLOTS_INTERVAL {
+            slots_read = now;
+            pipeline.drain_slots();
         }
         let window = now.since(window_began);
         if window >= promotion_interval {
