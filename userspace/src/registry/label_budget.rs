@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::budget::OVERFLOW_VALUE;
 use super::distinct::Distinct;
 use super::labels::LabelsView;
+use super::resolve::append;
 use super::series::SeriesId;
 use super::{FamilyKind, Refusal, Registry, Resolved, SeriesRequest, spread};
 use crate::clock::Timestamp;
@@ -100,7 +101,7 @@ impl LabelUses {
         };
         self.value_bytes += value.len();
         let free = self.free.pop();
-        super::append(&mut self.uses, &mut self.index, free, new, |known| known.hash)
+        append(&mut self.uses, &mut self.index, free, new, |known| known.hash)
     }
 
     /// Forgets a value that has no series any more.
