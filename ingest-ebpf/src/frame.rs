@@ -316,17 +316,20 @@ impl Datagram {
         Some(Checksum { needs_no_payload, header: pseudo + header })
     }
 
-    /// Copies the payload into the scratch space, terminated, and sums it up on the way. Its length.
+    /// Copies the payload into the scratch space, terminated, and sums it up on the way. Its length, and its last
+    /// eight bytes, which may begin before it.
     ///
     /// Word by word out of the frame: for a datagram of Airflow's size `bpf_xdp_load_bytes` takes longer,
     /// and the sum would go over the copy once more.
     #[inline(always)]
-    pub fn load(&self, scratch: &mut Scratch) -> Result<usize, Verdict> {
+    pub fn load(&self, scratch: &mut Scratch) -> Result<(usize, u64), Verdict> {
         let frame = &self.frame;
         let (payload, end) = self.extent()?;
         scratch.header.source_port = u16::from_be(frame.at(self.udp));
         let start = self.udp + UDP_BYTES;
         let pairs = payload / 16;
+        // SAFETY: `extent` compared what is behind it with the frame's end; any bytes are a u64.
+        let last_bytes = unsafe { (end as *const u64).read_unaligned() };
         let last = ending(end, payload);
         scratch.payload.finish(pairs * 16, last);
         let checksum = self.checksum().ok_or(Verdict::BadUdpChecksum)?;
@@ -341,7 +344,7 @@ impl Datagram {
             scratch.payload.set_two_words(at * 16, (first, second));
             sum.add((first, second));
         }
-        if checksum.is_valid(sum.total()) { Ok(payload) } else { Err(Verdict::BadUdpChecksum) }
+        if checksum.is_valid(sum.total()) { Ok((payload, last_bytes)) } else { Err(Verdict::BadUdpChecksum) }
     }
 }
 

@@ -5,7 +5,10 @@
 //! parser's: `head ":" [0-9]{1,15} "|" rest`, all bytes printable ASCII, head not empty. What does
 //! not fit is not refused, it is just not for the slots.
 
-use crate::layout::{IDENTITY_WORDS_MAX, IdentityEntry, Payload, VALUE_DIGITS_MAX};
+use crate::{
+    layout::{IDENTITY_WORDS_MAX, IdentityEntry, Payload, VALUE_DIGITS_MAX},
+    plain::one_digit,
+};
 
 /// A line that fits the kernel's grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +162,7 @@ pub fn split_line(
     let word = payload.word(colon);
     let mut end = (word >> 32) & 0xff;
     let (value, decimals, at_end, tail_bytes);
-    if let Some(digit) = plain_value(word)
+    if let Some(digit) = one_digit(word)
         && (end == 0 || end == NEWLINE)
     {
         // One digit, one letter, neither rate nor tags: by far the most frequent.
@@ -196,13 +199,6 @@ pub fn split_line(
     let shape = ((head_bytes as u32) << 16) | tail_bytes as u32;
     store(&mut identity.shape, shape);
     Ok(Line { value, decimals, hash: hash_end(hash, shape), next, newline })
-}
-
-/// The digit of a word that begins with a `:`, a digit and a `|`.
-#[inline(always)]
-const fn plain_value(word: u64) -> Option<u64> {
-    let plain = word ^ PLAIN;
-    if plain & 0x00ff_00ff == 0 && plain & 0xff00 <= 0x0900 { Some((plain >> 8) & 0xff) } else { None }
 }
 
 /// Whether a payload whose last eight bytes are these ends in a timer's line without rate and tags: `|ms`, with
@@ -376,16 +372,16 @@ const WORD_MASK: usize = IDENTITY_WORDS_MAX - 1;
 const PAIR_MASK: usize = IDENTITY_WORDS_MAX - 2;
 const _: () = assert!(IDENTITY_WORDS_MAX.is_power_of_two());
 
-const NEWLINE: u64 = b'\n' as u64;
+pub(crate) const NEWLINE: u64 = b'\n' as u64;
 /// `|g`
 const GAUGE_TYPE: u64 = u16::from_le_bytes(*b"|g") as u64;
 /// `|ms`
 const TIMER_TYPE: u64 = u32::from_le_bytes(*b"|ms\0") as u64;
 /// A `:` and a single digit, with the `|` behind it.
-const PLAIN: u64 = u32::from_le_bytes(*b":0|\0") as u64;
+pub(crate) const PLAIN: u64 = u32::from_le_bytes(*b":0|\0") as u64;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
-const TOPS: u64 = 0x8080_8080_8080_8080;
+pub(crate) const TOPS: u64 = 0x8080_8080_8080_8080;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
 // The markers below set the top bit of each byte that has a property. Carries run upwards only and
@@ -393,7 +389,7 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 
 /// Marks `:`, and perhaps bytes above `0x7f`.
 #[inline(always)]
-const fn colons(word: u64) -> u64 {
+pub(crate) const fn colons(word: u64) -> u64 {
     (word ^ (ONES * b':' as u64)).wrapping_sub(ONES)
 }
 
@@ -431,7 +427,7 @@ const fn mark_index(lowest: u64) -> usize {
 
 /// Mask of the lowest `count` bytes, `count` below 8.
 #[inline(always)]
-const fn low_bytes(count: usize) -> u64 {
+pub(crate) const fn low_bytes(count: usize) -> u64 {
     (1 << (8 * count)) - 1
 }
 
@@ -447,13 +443,13 @@ const fn eight_digits(word: u64) -> u64 {
 /// attackers: only the daemon inserts, so all that a sender could bring about by a collision is that
 /// an identity stays cold.
 #[inline(always)]
-const fn hash_pair(hash: u64, pair: (u64, u64)) -> u64 {
+pub(crate) const fn hash_pair(hash: u64, pair: (u64, u64)) -> u64 {
     (hash ^ pair.0 ^ pair.1.wrapping_mul(0xd6e8_feb8_6659_fd93)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The lengths into the hash, and a last mix that brings the high bits down.
 #[inline(always)]
-const fn hash_end(hash: u64, shape: u32) -> u64 {
+pub(crate) const fn hash_end(hash: u64, shape: u32) -> u64 {
     let mixed = (hash ^ (hash >> 32) ^ shape as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ (mixed >> 32)
 }

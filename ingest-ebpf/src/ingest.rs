@@ -8,6 +8,7 @@ use ingest_ebpf::{
         BUCKET_PLACES, IdentityEntry, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX,
         tag,
     },
+    plain::{self, PlainLine, plain_line},
     verdict::{COUNTERS_PER_CPU, Door, Verdict, empty_lines_column, verdict_column},
 };
 
@@ -44,18 +45,40 @@ pub fn counted(door: Door, verdict: Verdict) -> Verdict {
     verdict
 }
 
-/// Takes a payload of `length` bytes that lies terminated in the scratch space.
+/// Takes a payload of `length` bytes that lies terminated in the scratch space; `last` are its last eight.
 ///
 /// Resolve, then commit: until every line is resolved nothing has a side effect, and after that
 /// nothing can fail. So a datagram is consumed whole or not at all.
 #[inline(always)]
-pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length: usize) -> Verdict {
+pub fn ingest<C: EbpfContext>(
+    ctx: &C,
+    door: Door,
+    scratch: &mut Scratch,
+    length: usize,
+    last: u64,
+) -> Verdict {
     store(&mut scratch.payload_bytes, length as u32);
-    // No timer is ever promoted, so where the last line is one, nothing has to be looked up.
-    if length >= 8 && ends_in_timer(scratch.payload.word(length - 8)) {
-        store(&mut scratch.status, STATUS_ODD);
+    let known = if length >= 8 && ends_in_timer(last) {
+        // No timer is ever promoted, so where the last line is one, nothing has to be looked up.
+        Some(STATUS_ODD)
+    } else if let Some(line) = plain_line(last, length) {
+        store(&mut scratch.identity.shape, line.shape);
+        if line.is_long() && plain::has_early_colon(&scratch.payload) {
+            None
+        } else if count_plain_line(&line, scratch).is_some() {
+            if line.newline {
+                count(empty_lines_column(door), 1);
+            }
+            return Verdict::Counted;
+        } else {
+            plain::is_one_line(&scratch.payload, &scratch.identity.shape).then_some(STATUS_COLD)
+        }
     } else {
-        resolve(scratch);
+        None
+    };
+    match known {
+        Some(status) => store(&mut scratch.status, status),
+        None => resolve(scratch),
     }
     if load(&scratch.status) != STATUS_HOT {
         return ring(ctx, door, scratch);
@@ -74,6 +97,34 @@ pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, length
         count(empty_lines_column(door), 1);
     }
     Verdict::Counted
+}
+
+/// Counts a line that is all of the payload, if it is promoted.
+#[inline(always)]
+fn count_plain_line(line: &PlainLine, scratch: &mut Scratch) -> Option<()> {
+    let shape = &scratch.identity.shape;
+    let slot = find(plain::hash(&scratch.payload, shape, line.tail, setting!(seed)))?;
+    let entry = IDENTITIES.get(slot)?;
+    let operation = known_operation(entry)?;
+    if !plain::equals(&scratch.payload, shape, line.tail, entry) {
+        return None;
+    }
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let index = cpu * setting!(slots_per_cpu) + slot;
+    let cell = SLOTS.get_ptr_mut(index)?;
+    // SAFETY: as in `count`.
+    let cell = unsafe { &mut *cell };
+    let lines = cell.lines.wrapping_add(1);
+    if operation == OPERATION_LAST {
+        keep(index, lines, LastValue { number: line.value, received_ns: received_ns(scratch, true) });
+    } else {
+        cell.sum = cell.sum.wrapping_add(line.value);
+    }
+    // As in `commit`.
+    // SAFETY: a valid, aligned word that only this CPU writes.
+    unsafe { core::ptr::from_mut(&mut cell.lines).write_volatile(lines) };
+    Some(())
 }
 
 /// Adds the resolved lines to this CPU's slots; without `GAUGES` none of them is one.

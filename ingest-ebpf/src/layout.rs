@@ -74,6 +74,17 @@ impl Payload {
         }
     }
 
+    /// The last eight bytes of a payload of so many; zeros before a shorter one.
+    #[inline(always)]
+    #[must_use]
+    pub fn last_word(&self, payload_bytes: usize) -> u64 {
+        if payload_bytes >= 8 {
+            self.word(payload_bytes - 8)
+        } else {
+            (self.word(0) << 8) << (8 * (7 - payload_bytes))
+        }
+    }
+
     /// Hands the words of the first `payload_bytes` bytes, which are [terminated](Payload::terminate), to
     /// `take`, each with its index. Returns whether `|g` stands somewhere in them: every gauge has that,
     /// and little else.

@@ -7,4 +7,5 @@
 pub mod checksum;
 pub mod identity;
 pub mod layout;
+pub mod plain;
 pub mod verdict;

@@ -34,6 +34,7 @@ use crate::{
 
 /// Door 1: what comes from the wire, in native mode only.
 #[xdp]
+#[inline(always)]
 pub fn door_xdp(ctx: XdpContext) -> u32 {
     match counted(Door::Xdp, from_frame(&ctx)).outcome() {
         Outcome::Passed => xdp_action::XDP_PASS,
@@ -53,7 +54,7 @@ fn from_frame(ctx: &XdpContext) -> Verdict {
 #[inline(always)]
 fn from_datagram<C: EbpfContext>(ctx: &C, door: Door, datagram: &Datagram, scratch: &mut Scratch) -> Verdict {
     match datagram.load(scratch) {
-        Ok(length) => ingest(ctx, door, scratch, length),
+        Ok((length, last)) => ingest(ctx, door, scratch, length, last),
         Err(verdict) => verdict,
     }
 }
@@ -74,6 +75,7 @@ const KEEP_ALL: i64 = u32::MAX as i64;
 
 /// Door 2: what the stack delivers to one of our own UDP sockets.
 #[socket_filter]
+#[inline(always)]
 pub fn door_socket_filter(ctx: SkBuffContext) -> i64 {
     match counted(Door::SocketFilter, from_socket(&ctx)).outcome() {
         Outcome::Passed => KEEP_ALL,
@@ -107,7 +109,8 @@ fn from_socket(ctx: &SkBuffContext) -> Verdict {
         return Verdict::BadLength;
     }
     scratch.payload.terminate(payload as usize);
-    ingest(ctx, Door::SocketFilter, scratch, payload as usize)
+    let last = scratch.payload.last_word(payload as usize);
+    ingest(ctx, Door::SocketFilter, scratch, payload as usize, last)
 }
 
 /// The sender's address and port into the record's header.
@@ -136,6 +139,7 @@ fn load_source(ctx: &SkBuffContext, scratch: &mut Scratch) -> bool {
 ///
 /// Here the datagram has not yet been queued, nor woken anybody, nor looked for its socket.
 #[classifier]
+#[inline(always)]
 pub fn door_loopback(ctx: TcContext) -> i32 {
     match counted(Door::Loopback, from_loopback(&ctx)).outcome() {
         Outcome::Passed => TCX_PASS_ON,

@@ -5,6 +5,7 @@ mod loaded;
 
 mod frames;
 mod payloads;
+mod plain;
 mod rings;
 
 mod generate;

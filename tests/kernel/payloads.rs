@@ -200,40 +200,6 @@ fn an_identity_of_the_longest_kind_is_counted_and_one_byte_more_is_ringed() {
     }
 }
 
-/// Lengths of a head around each end of a pair of words where something may go wrong.
-fn head_lengths() -> impl Iterator<Item = usize> {
-    (1..=34).chain([47, 48, 49, 63, 64, 65, 127, 128, 129, 143, 144, 145, 223, 224, 225, 239])
-}
-
-#[test]
-#[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
-fn a_plain_line_of_any_length_is_counted_if_every_byte_is_right() {
-    let kernel = &mut Loaded::new();
-    for (slot, length) in (0..).zip(head_lengths()) {
-        let head: String = (b'a'..=b'z').cycle().skip(length).take(length).map(char::from).collect();
-        kernel.promote(format!("{head}:1|c").as_bytes(), slot);
-        let line = format!("{head}:7|c");
-        check_counted(kernel, line.as_bytes(), &[(slot, (1, 7))], 0);
-        check_counted(kernel, format!("{line}\n").as_bytes(), &[(slot, (1, 7))], 1);
-        check_counted(kernel, format!("{line}\n{line}").as_bytes(), &[(slot, (2, 14))], 0);
-        for at in [0, length / 2, length - 1] {
-            let mut other = line.clone().into_bytes();
-            other[at] ^= 1;
-            check_ringed(kernel, &other, Verdict::NotHot);
-        }
-        check_ringed(kernel, format!("{head}:7|d").as_bytes(), Verdict::NotHot);
-        check_passed_with_bad_checksum(kernel, line.as_bytes());
-    }
-}
-
-#[track_caller]
-fn check_passed_with_bad_checksum(kernel: &mut Loaded, payload: &[u8]) {
-    let mut frame = frame().payload(payload);
-    let last = frame.last_mut().expect("it has a payload");
-    *last ^= 1;
-    assert_eq!(kernel.run_xdp(&frame), Effect::of(Door::Xdp, Verdict::BadUdpChecksum));
-}
-
 #[test]
 #[ignore = "needs CAP_BPF, CAP_NET_ADMIN"]
 fn an_empty_payload_and_one_longer_than_a_frame_are_passed() {
