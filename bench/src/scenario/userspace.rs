@@ -78,7 +78,7 @@ fn measure_here(object: &[u8], runs: usize) -> anyhow::Result<Vec<Row>> {
         let end = ring.end();
         let started = thread_cpu_time();
         let walk = ring.read(usize::MAX, end, Timestamp(u64::MAX), |datagram| {
-            black_box(consume(&datagram));
+            black_box(consume(datagram));
         });
         let walk_ns = nanoseconds_each(started, walk);
         fill(&mut recorded, &frames, ROUNDS)?;

@@ -61,16 +61,17 @@ impl Ring {
         records_max: usize,
         end: RingPosition,
         until: Timestamp,
-        mut take: impl FnMut(Datagram<'_>),
+        mut take: impl FnMut(&Datagram<'_>),
     ) -> usize {
         let begin = self.position();
         let (mut position, mut count, mut malformed) = (begin, 0, 0);
         while count < records_max && position != end {
-            match self.record(position, end) {
+            // By reference: a copy would wait for each byte of the address that was stored by itself.
+            match &self.record(position, end) {
                 Some((datagram, _)) if datagram.received > until => break,
                 Some((datagram, behind)) => {
                     take(datagram);
-                    position = behind;
+                    position = *behind;
                 }
                 None => {
                     malformed += 1;

@@ -60,7 +60,7 @@ impl Rings {
 
     /// Hands up to `records_max` records of this pass to `take`, oldest first. Returns how many;
     /// fewer than `records_max` means that the pass is over.
-    pub fn read(&mut self, records_max: usize, mut take: impl FnMut(Datagram<'_>)) -> usize {
+    pub fn read(&mut self, records_max: usize, mut take: impl FnMut(&Datagram<'_>)) -> usize {
         let mut count = 0;
         while count < records_max {
             let Some((at, until)) = self.oldest() else { break };

@@ -175,7 +175,7 @@ impl Pipeline {
             let now = Timestamp::now();
             let mut core = self.core.lock();
             core.ledger.batches += 1;
-            let taken = rings.read(RING_BATCH_RECORDS, |datagram| core.take(&datagram, now));
+            let taken = rings.read(RING_BATCH_RECORDS, |datagram| core.take(datagram, now));
             core.ledger.settle();
             MutexGuard::unlock_fair(core);
             records += taken;

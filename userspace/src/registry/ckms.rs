@@ -4,10 +4,7 @@
 //! over Data Streams", the variant with targets, in the reading of `beorn7/perks`: what that
 //! library answers is what dashboards show, so its roundings are kept.
 
-use std::cmp::Ordering;
-
-use smallvec::SmallVec;
-
+use super::rank_error::{Anchor, Errors, error_at, saturating};
 use super::summary::Quantile;
 
 /// One kept sample, which stands for `width` observations up to and including its own.
@@ -36,22 +33,18 @@ impl Ckms {
         let merged = &mut spare.0;
         merged.clear();
         merged.reserve(self.entries.len() + sorted.len());
-        let mut old = &*self.entries;
-        let (mut rank, mut count) = (0.0, self.count());
-        for value in sorted.iter().copied() {
+        let (mut rank, mut count, mut sorted_left) = (0.0, self.count(), sorted);
+        for entry in &self.entries {
             // A NaN is greater than nothing, and nothing is greater than it.
-            while let [entry, rest @ ..] = old
-                && !matches!(entry.value.partial_cmp(&value), Some(Ordering::Greater))
-            {
-                rank += f64::from(entry.width);
-                merged.push(*entry);
-                old = rest;
-            }
-            let delta = if old.is_empty() { 0.0 } else { (errors.floor_at(rank, count) - 1.0).max(0.0) };
-            merged.push(Entry { value, width: 1, delta: saturating(delta) });
-            (rank, count) = (rank + 1.0, count + 1.0);
+            let below = sorted_left.iter().take_while(|value| entry.value > **value).count();
+            let run;
+            (run, sorted_left) = sorted_left.split_at(below);
+            append_run(&errors, merged, run, rank, count);
+            let below = f64::from(u32::try_from(below).unwrap_or(u32::MAX));
+            (rank, count) = (rank + below + f64::from(entry.width), count + below);
+            merged.push(*entry);
         }
-        merged.extend_from_slice(old);
+        merged.extend(sorted_left.iter().map(|value| Entry { value: *value, width: 1, delta: 0 }));
         self.merged += sorted.len() as u64;
         self.entries.clear();
         self.settled = false;
@@ -105,9 +98,10 @@ impl Ckms {
             let count = self.count();
             let mut last = *last;
             let mut rank = count - 1.0 - f64::from(last.width);
+            let mut known = Anchor::default();
             for entry in others.iter().rev() {
                 let joined = f64::from(entry.width) + f64::from(last.width) + widened(last.delta);
-                if errors.allow(joined, rank, count) {
+                if errors.allow_near(&mut known, joined, rank, count) {
                     last.width = last.width.saturating_add(entry.width);
                 } else {
                     self.entries.push(last);
@@ -125,163 +119,29 @@ impl Ckms {
     }
 }
 
-/// How many ranks a sample at `rank` of `count` may be off, so that every target is still met.
-fn error_at(rank: f64, count: f64, targets: &[Quantile]) -> f64 {
-    let mut least = f64::MAX;
-    for target in targets {
-        let error = if target.quantile * count <= rank {
-            (2.0 * target.error * rank) / target.quantile
-        } else {
-            (2.0 * target.error * (count - rank)) / (1.0 - target.quantile)
-        };
-        if error < least {
-            least = error;
-        }
+/// Appends new samples side by side, the first of which has `rank` of `count`, and each next one of both
+/// one more. What is above them stays as it is, so that the error never falls on the way: where it is the
+/// same at both ends, as nearly everywhere, it is the same between them.
+#[inline(always)]
+fn append_run(errors: &Errors<'_>, to: &mut Vec<Entry>, run: &[f64], rank: f64, count: f64) {
+    let Some(further) = run.len().checked_sub(1) else { return };
+    let further = f64::from(u32::try_from(further).unwrap_or(u32::MAX));
+    let delta = |floor: f64| saturating((floor - 1.0).max(0.0));
+    if let Some(floor) = errors.floor_between(rank, count, further) {
+        let delta = delta(floor);
+        return to.extend(run.iter().map(|value| Entry { value: *value, width: 1, delta }));
     }
-    least
-}
-
-/// Answers questions about [`error_at`] without its divisions, which are most of what merging takes.
-///
-/// Each target's error falls and then rises with the rank, so it is the greater of two lines. Their
-/// products may differ from the quotients in the last digits; where that could change the answer, the
-/// quotients are asked.
-struct Errors<'a> {
-    targets: &'a [Quantile],
-    slopes: SmallVec<[Slopes; 2]>,
-}
-
-/// Of some targets the slopes of both lines: by the rank, and by what is above it. So many, and not more,
-/// so that a processor takes them side by side; where there are fewer the last one is there again.
-#[derive(Clone, Copy, Debug)]
-struct Slopes {
-    by_rank: [f64; SLOPES],
-    by_rest: [f64; SLOPES],
-}
-
-const SLOPES: usize = 4;
-
-/// Far more than the rounding of a few operations makes, as a share.
-const DOUBT: f64 = 1e-9;
-/// Closer to 0 or 1 the lines are too steep for [`DOUBT`].
-const QUANTILE_MIN: f64 = 1e-6;
-
-impl<'a> Errors<'a> {
-    fn new(targets: &'a [Quantile]) -> Self {
-        let is_plain = |target: &Quantile| {
-            (QUANTILE_MIN..=1.0 - QUANTILE_MIN).contains(&target.quantile)
-                && (0.0..=1.0).contains(&target.error)
-        };
-        let mut slopes = SmallVec::new();
-        if targets.iter().all(is_plain) {
-            slopes.extend(targets.chunks(SLOPES).map(|targets| {
-                let target = |at: usize| targets.get(at).or(targets.last());
-                let twice = |at| target(at).map_or(0.0, |target| 2.0 * target.error);
-                let quantile = |at| target(at).map_or(0.5, |target| target.quantile);
-                Slopes {
-                    by_rank: std::array::from_fn(|at| twice(at) / quantile(at)),
-                    by_rest: std::array::from_fn(|at| twice(at) / (1.0 - quantile(at))),
-                }
-            }));
-        }
-        Self { targets, slopes }
+    let (mut rank, mut count) = (rank, count);
+    for value in run {
+        to.push(Entry { value: *value, width: 1, delta: delta(errors.floor_at(rank, count)) });
+        (rank, count) = (rank + 1.0, count + 1.0);
     }
-
-    /// About the error; NaN if nothing is known.
-    #[inline(always)]
-    fn about(&self, rank: f64, count: f64) -> f64 {
-        let rest = count - rank;
-        let least = |slopes: &Slopes| {
-            let error: [f64; SLOPES] =
-                std::array::from_fn(|at| greater(rank * slopes.by_rank[at], rest * slopes.by_rest[at]));
-            lesser(lesser(error[0], error[2]), lesser(error[1], error[3]))
-        };
-        match &*self.slopes {
-            [] => f64::NAN,
-            [slopes] => least(slopes),
-            several => several.iter().map(least).fold(f64::MAX, lesser),
-        }
-    }
-
-    /// Whether a sample of this width may stand at `rank`.
-    #[inline(always)]
-    fn allow(&self, width: f64, rank: f64, count: f64) -> bool {
-        let about = self.about(rank, count);
-        if about * (1.0 - DOUBT) > width {
-            return true;
-        }
-        // Not so if nothing is known.
-        let is_below = about * (1.0 + DOUBT) < width;
-        !is_below && width <= error_at(rank, count, self.targets)
-    }
-
-    /// The error, rounded down.
-    #[inline(always)]
-    fn floor_at(&self, rank: f64, count: f64) -> f64 {
-        let about = self.about(rank, count);
-        let floor = f64::from(saturating(about));
-        let above = about - floor;
-        if above > about * DOUBT && above < 1.0 - about * DOUBT {
-            return floor;
-        }
-        error_at(rank, count, self.targets).floor()
-    }
-}
-
-/// One instruction each, which `f64::max` and `f64::min` are not, for they say what becomes of NaN.
-fn greater(one: f64, other: f64) -> f64 {
-    if one > other { one } else { other }
-}
-
-fn lesser(one: f64, other: f64) -> f64 {
-    if one < other { one } else { other }
 }
 
 /// Working space of [`Ckms`], shared by all series; holds nothing between calls.
 #[derive(Debug, Default)]
 pub(super) struct MergeSpace(Vec<Entry>);
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as wanted")]
-fn saturating(delta: f64) -> u32 {
-    delta as u32
-}
-
 fn widened(delta: u32) -> f64 {
     if delta == u32::MAX { f64::MAX } else { f64::from(delta) }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// Ranks that are whole numbers meet errors that are whole numbers often: there the last digit
-        /// decides.
-        #[test]
-        fn what_is_said_of_errors_is_what_their_quotients_say(
-            targets in proptest::collection::vec(
-                (prop_oneof![0.0..=1.0, prop::sample::select(vec![0.0, 0.1, 0.5, 0.9, 0.99, 1.0])],
-                 prop_oneof![0.0..=0.2, prop::sample::select(vec![0.0, 0.001, 0.01, 0.05])]),
-                0..7
-            ),
-            count in 1..20_000_u32,
-            widths in proptest::collection::vec(1..100_u32, 1..50),
-        ) {
-            let targets: Vec<_> =
-                targets.into_iter().map(|(quantile, error)| Quantile { quantile, error }).collect();
-            let errors = Errors::new(&targets);
-            let count = f64::from(count);
-            for width in widths.into_iter().map(f64::from).chain([f64::MAX]) {
-                let rank = (count * (width / 100.0).min(1.0)).floor();
-                let error = error_at(rank, count, &targets);
-                prop_assert_eq!(errors.allow(width, rank, count), width <= error);
-                prop_assert_eq!(errors.allow(error, rank, count), error <= error);
-                prop_assert_eq!(errors.allow(error.next_up(), rank, count), error.next_up() <= error);
-                let (floor, expected) = (errors.floor_at(rank, count), error.floor());
-                prop_assert_eq!(floor.to_bits(), expected.to_bits(), "{} {}", error, rank);
-            }
-        }
-    }
 }

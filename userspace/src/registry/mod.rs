@@ -19,6 +19,7 @@ mod labels;
 mod native;
 mod observe;
 mod order;
+mod rank_error;
 mod read;
 mod recycle;
 mod refusal;
