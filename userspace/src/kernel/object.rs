@@ -29,7 +29,7 @@ use super::{
     grace::Grace,
     identities::IdentityTable,
     memory_map::{MemoryMap, page_bytes},
-    permission,
+    permission::{self, Refused},
     ring::{Ring, RingMemory},
     slots::MappedSlots,
 };
@@ -89,7 +89,7 @@ pub enum ObjectError {
     Create(#[source] io::Error),
     #[error("the kernel object lacks {0}; build object and daemon together with `cargo xtask build`")]
     Missing(&'static str),
-    #[error("loading the program {program}{}", rejection(.source))]
+    #[error("loading the program {program}{}", rejection(.program, .source))]
     Load { program: &'static str, source: io::Error },
     #[error("setting up the map {map}")]
     Map { map: &'static str, source: MapError },
@@ -165,17 +165,21 @@ struct Rejected {
 }
 
 /// The way out, for the failures that an operator can do something about.
-fn rejection(error: &io::Error) -> &'static str {
+fn rejection(program: &str, error: &io::Error) -> &'static str {
+    let refused = match program {
+        XDP_PROGRAM | LOOPBACK_PROGRAM => Refused::Network,
+        _ => Refused::Bpf,
+    };
     match error.raw_os_error() {
         // Not EACCES, which is the verifier's.
-        Some(libc::EPERM) => permission::way_out(),
+        Some(libc::EPERM) => permission::way_out(refused),
         _ => ": the kernel's verifier refused it; the programs are tested on Linux 6.1 and 6.18",
     }
 }
 
 fn map_rejection(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => permission::way_out(),
+        io::ErrorKind::PermissionDenied => permission::way_out(Refused::Bpf),
         io::ErrorKind::OutOfMemory => ": lower --ebpf.ring-bytes, --ebpf.slots or --ebpf.identities",
         _ => "",
     }
