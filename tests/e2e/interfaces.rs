@@ -70,6 +70,25 @@ fn an_interface_that_appears_is_taken_and_one_that_goes_is_let_go() {
     daemon.stop();
 }
 
+/// Whoever saves and restores containers gives an interface the index that it had.
+#[test]
+#[ignore = "needs root: network namespaces, CAP_BPF"]
+fn an_interface_that_comes_again_with_its_index_is_taken_again() {
+    let world = World::without_cable();
+    world.lay_cable_as("veth-d", "veth-s", Some(77));
+    let daemon = world.start(&["--ebpf=required", "--xdp.interface=veth-d"]);
+    let mut sent = 0;
+    for _ in 0..2 {
+        let socket = bound(&world, &Family::V4.theirs().to_string());
+        sent += send_until_xdp_takes(&daemon, &socket, &Family::V4.ours().to_string());
+        world.ours.ip("link del veth-d");
+        world.lay_cable_as("veth-d", "veth-s", Some(77));
+    }
+    let figures = daemon.wait_for_figures("all sent", |figures| figures.accounted() >= sent);
+    figures.check_datagrams(sent);
+    daemon.stop();
+}
+
 #[test]
 #[ignore = "needs root: network namespaces, CAP_BPF"]
 fn an_address_that_is_added_is_listened_on_and_one_that_goes_is_not() {

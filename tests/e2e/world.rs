@@ -60,9 +60,15 @@ impl World {
 
     /// Joins the namespaces by a veth pair with addresses of both families.
     pub(super) fn lay_cable(&self, our_end: &str, their_end: &str) {
+        self.lay_cable_as(our_end, their_end, None);
+    }
+
+    /// The same, and our end has this index, if one is given.
+    pub(super) fn lay_cable_as(&self, our_end: &str, their_end: &str, index: Option<u32>) {
+        let index = index.map(|index| format!(" index {index}")).unwrap_or_default();
         // One queue each: with more, frames of one sender could overtake each other.
         self.ours.ip(&format!(
-            "link add {our_end} address {OUR_MAC} numtxqueues 1 numrxqueues 1 type veth \
+            "link add {our_end}{index} address {OUR_MAC} numtxqueues 1 numrxqueues 1 type veth \
              peer name {their_end} address {THEIR_MAC} numtxqueues 1 numrxqueues 1 netns {}",
             self.theirs.name()
         ));

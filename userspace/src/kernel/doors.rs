@@ -63,7 +63,7 @@ pub struct Doors {
 struct Attached {
     name: String,
     loopback: bool,
-    _link: FdLink,
+    link: FdLink,
 }
 
 /// An interface on which a door could not be opened.
@@ -188,8 +188,8 @@ impl Doors {
         }
         self.refused.retain(|index, _| interfaces.iter().any(|interface| interface.index == *index));
         for interface in interfaces {
-            if let Some(attached) = self.attached.get_mut(&interface.index) {
-                attached.name.clone_from(&interface.name);
+            if self.attached.contains_key(&interface.index) {
+                changes.extend(self.keep(interface));
                 continue;
             }
             if !wanted(interface, &self.globs) {
@@ -200,13 +200,15 @@ impl Doors {
                 Ok(link) => {
                     self.refused.remove(&interface.index);
                     let loopback = interface.loopback;
-                    let attached = Attached { name: name.clone(), loopback, _link: link };
+                    let attached = Attached { name: name.clone(), loopback, link };
                     self.attached.insert(interface.index, attached);
                     changes.push(Change::Attached { interface: name, loopback });
                 }
                 Err(reason) => {
-                    // Tried again at each look, for what stood in the way may go; told once.
-                    let refused = Refusal { interface: name, loopback: interface.loopback, reason };
+                    // Tried again at each look, for what stood in the way may go; told once. The loopback device
+                    // may have been named for door 1, and is then refused as such.
+                    let loopback = interface.loopback && loopback;
+                    let refused = Refusal { interface: name, loopback, reason };
                     if self.refused.insert(interface.index, refused.clone()).as_ref() != Some(&refused) {
                         changes.push(Change::Refused(refused));
                     }
@@ -215,6 +217,17 @@ impl Doors {
         }
         self.update_listen_set(interfaces);
         changes
+    }
+
+    /// Goes on with an interface that is attached. Whoever deletes one and makes another may give it the same
+    /// index, and then our link is on nothing.
+    fn keep(&mut self, interface: &Interface) -> Option<Change> {
+        // The look may be older than our link. Then the kernel refuses a second one.
+        let link = (!interface.xdp && !interface.loopback).then(|| self.attach(interface).ok()).flatten();
+        let attached = self.attached.get_mut(&interface.index)?;
+        attached.name.clone_from(&interface.name);
+        attached.link = link?;
+        Some(Change::Attached { interface: attached.name.clone(), loopback: false })
     }
 
     /// Native mode only: generic mode can be handed several datagrams glued together.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
 };
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ pub struct Interface {
     pub kind: Option<String>,
     /// Of an 802.1Q interface: the interface that its frames cross, and its id.
     pub vlan: Option<Vlan>,
+    /// Whether an XDP program is on it, ours or another.
+    pub xdp: bool,
     /// In ascending order.
     pub addresses: Vec<IpAddr>,
 }
@@ -280,6 +282,7 @@ fn interface(link: &LinkMessage) -> Interface {
         loopback: flags.contains(LinkFlags::Loopback),
         kind: None,
         vlan: None,
+        xdp: false,
         addresses: Vec::new(),
     };
     let (mut parent, mut vlan_id) = (None, None);
@@ -300,6 +303,10 @@ fn interface(link: &LinkMessage) -> Interface {
                 });
             }
             LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::Xdp(xdp) => {
+                interface.xdp =
+                    xdp.iter().any(|xdp| matches!(xdp, LinkXdp::Attached(how) if *how != XdpAttached::None));
+            }
             _ => {}
         }
     }

@@ -29,7 +29,7 @@ use super::{
     grace::Grace,
     identities::IdentityTable,
     memory_map::{MemoryMap, page_bytes},
-    permission,
+    permission::{self, Refused},
     ring::{Ring, RingMemory},
     slots::MappedSlots,
 };
@@ -89,7 +89,7 @@ pub enum ObjectError {
     Create(#[source] io::Error),
     #[error("the kernel object lacks {0}; build object and daemon together with `cargo xtask build`")]
     Missing(&'static str),
-    #[error("loading the program {program}{}", rejection(.source))]
+    #[error("loading the program {program}{}", rejection(.program, .source))]
     Load { program: &'static str, source: io::Error },
     #[error("setting up the map {map}")]
     Map { map: &'static str, source: MapError },
@@ -137,23 +137,19 @@ impl ObjectError {
     }
 }
 
-/// Tries of a load that a signal keeps ending, before it is an error.
-const LOAD_TRIES: usize = 5;
-
-/// Loads a program. A signal that arrives while the verifier is at work ends it with `EAGAIN`, which
-/// says nothing about the program.
-fn insist(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    for _ in 1..LOAD_TRIES {
-        match load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.raw_os_error() == Some(libc::EAGAIN) =>
-            {
-                debug!("a signal ended the loading of a program; trying again");
-            }
-            done => return done,
-        }
-    }
-    load()
+/// Loads programs, each on a thread of its own, and gives back what became of them in their order.
+///
+/// A signal makes the verifier give up, and the loader then tries again with a log of all that the verifier does,
+/// which takes it seconds instead of tenths of one. The kernel hands a signal to the first thread that takes it, the
+/// main one before all others, so a thread beside it is left alone.
+fn load_beside<const N: usize>(
+    programs: [&mut (dyn FnMut() -> Result<(), ProgramError> + Send); N],
+) -> [Result<(), ProgramError>; N] {
+    std::thread::scope(|scope| {
+        let loads = programs.map(|load| scope.spawn(load));
+        // A panic in there goes on here.
+        loads.map(|load| load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// What an operator is shown of the verifier's log.
@@ -169,17 +165,21 @@ struct Rejected {
 }
 
 /// The way out, for the failures that an operator can do something about.
-fn rejection(error: &io::Error) -> &'static str {
+fn rejection(program: &str, error: &io::Error) -> &'static str {
+    let refused = match program {
+        XDP_PROGRAM | LOOPBACK_PROGRAM => Refused::Network,
+        _ => Refused::Bpf,
+    };
     match error.raw_os_error() {
         // Not EACCES, which is the verifier's.
-        Some(libc::EPERM) => permission::way_out(),
+        Some(libc::EPERM) => permission::way_out(refused),
         _ => ": the kernel's verifier refused it; the programs are tested on Linux 6.1 and 6.18",
     }
 }
 
 fn map_rejection(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => permission::way_out(),
+        io::ErrorKind::PermissionDenied => permission::way_out(Refused::Bpf),
         io::ErrorKind::OutOfMemory => ": lower --ebpf.ring-bytes, --ebpf.slots or --ebpf.identities",
         _ => "",
     }
@@ -318,12 +318,7 @@ impl Object {
         }
         let xdp = xdp.ok_or(ObjectError::Missing("the program door_xdp"))?;
         let socket_filter = socket_filter.ok_or(ObjectError::Missing("the program door_socket_filter"))?;
-        let (xdp, socket_filter) = std::thread::scope(|scope| {
-            let xdp = scope.spawn(|| insist(|| xdp.load()));
-            let socket_filter = insist(|| socket_filter.load());
-            // A panic in there goes on here.
-            (xdp.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), socket_filter)
-        });
+        let [xdp, socket_filter] = load_beside([&mut || xdp.load(), &mut || socket_filter.load()]);
         socket_filter.map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
         self.load_socket_entry()?;
         if let Err(error) = xdp {
@@ -336,7 +331,8 @@ impl Object {
     /// Loads what is attached to sockets, and puts door 2's program behind it.
     fn load_socket_entry(&mut self) -> Result<(), ObjectError> {
         let entry = self.socket_entry()?;
-        insist(|| entry.load()).map_err(|error| ObjectError::load(SOCKET_ENTRY_PROGRAM, error))?;
+        let [loaded] = load_beside([&mut || entry.load()]);
+        loaded.map_err(|error| ObjectError::load(SOCKET_ENTRY_PROGRAM, error))?;
         let mut behind: ProgramArray<MapData> = typed(&mut self.ebpf, "SOCKET_DOOR")?;
         let program =
             self.socket_filter()?.fd().map_err(|error| ObjectError::load(SOCKET_FILTER_PROGRAM, error))?;
@@ -401,7 +397,8 @@ impl Object {
     /// [`ObjectError`]: the kernel does not take it.
     pub fn load_loopback(&mut self) -> Result<(), ObjectError> {
         let program = self.loopback()?;
-        insist(|| program.load()).map_err(|error| ObjectError::load(LOOPBACK_PROGRAM, error))
+        let [loaded] = load_beside([&mut || program.load()]);
+        loaded.map_err(|error| ObjectError::load(LOOPBACK_PROGRAM, error))
     }
 
     /// Makes the programs forget what they remember of the listen set; to be called after a change.

@@ -12,7 +12,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Why the ids cannot be had, and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum DagIdsError {
-    #[error("{0}")]
+    #[error("reading it")]
     Read(#[from] std::io::Error),
     #[error("{bytes} bytes; at most {FILE_BYTES_MAX}")]
     TooLong { bytes: u64 },
