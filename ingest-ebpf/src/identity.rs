@@ -128,14 +128,14 @@ impl Identity {
 /// checks what follows once instead of once for each path.
 #[inline(always)]
 #[must_use]
-pub fn load(from: &u32) -> u32 {
-    // SAFETY: the reference is valid and aligned, and any bits are a u32.
+pub fn load<T: Copy>(from: &T) -> T {
+    // SAFETY: the reference is valid and aligned, and what it refers to is initialised.
     unsafe { core::ptr::from_ref(from).read_volatile() }
 }
 
 /// Stores a number; the counterpart of [`load`].
 #[inline(always)]
-pub fn store(to: &mut u32, number: u32) {
+pub fn store<T: Copy>(to: &mut T, number: T) {
     // SAFETY: the reference is valid, aligned and exclusive.
     unsafe { core::ptr::from_mut(to).write_volatile(number) }
 }
@@ -201,13 +201,12 @@ pub fn split_line(
     Ok(Line { value, decimals, hash: hash_end(hash, shape), next, newline })
 }
 
-/// Whether a payload whose last eight bytes are these ends in a timer's line without rate and tags: `|ms`, with
-/// or without an end of line.
+/// Whether a payload whose last eight bytes are these, without an end of line, ends in a timer's line without
+/// rate and tags: `|ms`.
 #[inline(always)]
 #[must_use]
-pub const fn ends_in_timer(last: u64) -> bool {
-    let last = if last >> 56 == NEWLINE { last << 8 } else { last };
-    last >> 40 == TIMER_TYPE
+pub const fn ends_in_timer(line: u64) -> bool {
+    line >> 40 == TIMER_TYPE
 }
 
 /// Head up to the first `:`, or to what is not ASCII: the hash so far. Its length is in `shape`.
@@ -372,7 +371,8 @@ const WORD_MASK: usize = IDENTITY_WORDS_MAX - 1;
 const PAIR_MASK: usize = IDENTITY_WORDS_MAX - 2;
 const _: () = assert!(IDENTITY_WORDS_MAX.is_power_of_two());
 
-pub(crate) const NEWLINE: u64 = b'\n' as u64;
+/// As the highest or lowest byte of a word.
+pub const NEWLINE: u64 = b'\n' as u64;
 /// `|g`
 const GAUGE_TYPE: u64 = u16::from_le_bytes(*b"|g") as u64;
 /// `|ms`

@@ -3,7 +3,7 @@
 use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 use aya_log_ebpf::warn;
 use ingest_ebpf::{
-    identity::{NoIdentity, ends_in_timer, load, split_line, store},
+    identity::{NEWLINE, NoIdentity, ends_in_timer, load, split_line, store},
     layout::{
         BUCKET_PLACES, IdentityEntry, LINES_MAX, LastValue, OPERATION_ADD, OPERATION_LAST, SLOT_VALUE_MAX,
         tag,
@@ -45,28 +45,30 @@ pub fn counted(door: Door, verdict: Verdict) -> Verdict {
     verdict
 }
 
-/// Takes a payload of `length` bytes that lies terminated in the scratch space; `last` are its last eight.
+/// Takes the payload that lies in the scratch space with its length; `last` are its last eight bytes. Of a socket's it
+/// is terminated, of a frame's its last two words are padded with zeros.
 ///
 /// Resolve, then commit: until every line is resolved nothing has a side effect, and after that
 /// nothing can fail. So a datagram is consumed whole or not at all.
 #[inline(always)]
-pub fn ingest<C: EbpfContext>(
-    ctx: &C,
-    door: Door,
-    scratch: &mut Scratch,
-    length: usize,
-    last: u64,
-) -> Verdict {
-    store(&mut scratch.payload_bytes, length as u32);
-    let known = if length >= 8 && ends_in_timer(last) {
+pub fn ingest<C: EbpfContext>(ctx: &C, door: Door, scratch: &mut Scratch, last: u64) -> Verdict {
+    let length = load(&scratch.payload_bytes) as usize;
+    // Without its end of line. Through memory, or the compiler asks for it again wherever it matters.
+    store(&mut scratch.newline, 0);
+    let (mut line, mut line_bytes) = (last, length);
+    if last >> 56 == NEWLINE {
+        store(&mut scratch.newline, 1);
+        (line, line_bytes) = (last << 8, length - 1);
+    }
+    let known = if length >= 8 && ends_in_timer(line) {
         // No timer is ever promoted, so where the last line is one, nothing has to be looked up.
         Some(STATUS_ODD)
-    } else if let Some(line) = plain_line(last, length) {
+    } else if let Some(line) = plain_line(line, line_bytes) {
         store(&mut scratch.identity.shape, line.shape);
         if line.is_long() && plain::has_early_colon(&scratch.payload) {
             None
         } else if count_plain_line(&line, scratch).is_some() {
-            if line.newline {
+            if load(&scratch.newline) != 0 {
                 count(empty_lines_column(door), 1);
             }
             return Verdict::Counted;
@@ -78,7 +80,12 @@ pub fn ingest<C: EbpfContext>(
     };
     match known {
         Some(status) => store(&mut scratch.status, status),
-        None => resolve(scratch),
+        None => {
+            if !matches!(door, Door::SocketFilter) {
+                scratch.payload.terminate_padded(length);
+            }
+            resolve(scratch);
+        }
     }
     if load(&scratch.status) != STATUS_HOT {
         return ring(ctx, door, scratch);
@@ -103,10 +110,11 @@ pub fn ingest<C: EbpfContext>(
 #[inline(always)]
 fn count_plain_line(line: &PlainLine, scratch: &mut Scratch) -> Option<()> {
     let shape = &scratch.identity.shape;
-    let slot = find(plain::hash(&scratch.payload, shape, line.tail, setting!(seed)))?;
+    let (hash, end) = plain::hash(&scratch.payload, shape, line.tail, setting!(seed));
+    let slot = find(hash)?;
     let entry = IDENTITIES.get(slot)?;
     let operation = known_operation(entry)?;
-    if !plain::equals(&scratch.payload, shape, line.tail, entry) {
+    if !plain::equals(&scratch.payload, shape, end, line.tail, entry) {
         return None;
     }
     // SAFETY: the helper has no preconditions.
@@ -185,19 +193,21 @@ fn resolve(scratch: &mut Scratch) {
 /// kernel guards returns against speculation.
 const LINES_PER_CALL: u32 = 9;
 
-const STATUS_MORE: u32 = 0;
-const STATUS_HOT: u32 = 1;
-const STATUS_COLD: u32 = 2;
-const STATUS_ODD: u32 = 3;
-const STATUS_LONG: u32 = 4;
-const STATUS_LARGE: u32 = 5;
+// Words: a smaller number on the stack only covers half of what was there before, so the verifier would go on to
+// tell apart states by what no program can read any more.
+const STATUS_MORE: u64 = 0;
+const STATUS_HOT: u64 = 1;
+const STATUS_COLD: u64 = 2;
+const STATUS_ODD: u64 = 3;
+const STATUS_LONG: u64 = 4;
+const STATUS_LARGE: u64 = 5;
 
 /// Resolves the next lines, [`LINES_PER_CALL`] at most.
 ///
 /// A global function: the verifier checks it once by itself, and not again for each of its calls.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn resolve_lines() -> u32 {
+pub extern "C" fn resolve_lines() -> u64 {
     let Some(scratch) = scratch() else { return STATUS_COLD };
     for _ in 0..LINES_PER_CALL {
         if load(&scratch.lines) >= LINES_MAX as u32 {
@@ -213,7 +223,7 @@ pub extern "C" fn resolve_lines() -> u32 {
 
 /// Resolves the next line; [`STATUS_HOT`] if it is the last.
 #[inline(always)]
-fn resolve_line(scratch: &mut Scratch) -> u32 {
+fn resolve_line(scratch: &mut Scratch) -> u64 {
     let line = match split_line(
         &scratch.payload,
         load(&scratch.next_line) as usize,

@@ -138,12 +138,10 @@ impl Payload {
         self.set_word(payload_bytes + 8, COLONS);
     }
 
-    /// The same for a payload of which all but the last two words are there; of `last` the bytes behind the
-    /// payload are 0, and at least one is.
+    /// The same for a payload whose last two words end in zeros, unless it fills them.
     #[inline(always)]
-    pub fn finish(&mut self, last_words: usize, last: (u64, u64)) {
-        self.set_two_words(last_words, last);
-        self.set_word(last_words + 16, COLONS);
+    pub fn terminate_padded(&mut self, payload_bytes: usize) {
+        self.set_word((payload_bytes & !15) + 16, COLONS);
     }
 }
 

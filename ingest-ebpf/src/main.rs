@@ -22,12 +22,13 @@ use aya_ebpf::{
     programs::{SkBuffContext, TcContext, XdpContext},
 };
 use ingest_ebpf::{
+    identity::store,
     layout::PAYLOAD_BYTES_MAX,
     verdict::{Door, Outcome, Verdict},
 };
 
 use crate::{
-    frame::Datagram,
+    frame::{Datagram, FrameContext},
     ingest::{counted, ingest, scratch},
     maps::{SOCKET_DOOR, Scratch},
 };
@@ -44,17 +45,21 @@ pub fn door_xdp(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn from_frame(ctx: &XdpContext) -> Verdict {
-    let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
-    match frame::datagram(ctx, scratch) {
-        Ok(datagram) => from_datagram(ctx, Door::Xdp, &datagram, scratch),
+    match frame::datagram(ctx) {
+        Ok((datagram, scratch)) => from_datagram(ctx, Door::Xdp, &datagram, scratch),
         Err(verdict) => verdict,
     }
 }
 
 #[inline(always)]
-fn from_datagram<C: EbpfContext>(ctx: &C, door: Door, datagram: &Datagram, scratch: &mut Scratch) -> Verdict {
-    match datagram.load(scratch) {
-        Ok((length, last)) => ingest(ctx, door, scratch, length, last),
+fn from_datagram<C: EbpfContext + FrameContext>(
+    ctx: &C,
+    door: Door,
+    datagram: &Datagram,
+    scratch: &mut Scratch,
+) -> Verdict {
+    match datagram.load(ctx, scratch) {
+        Ok(last) => ingest(ctx, door, scratch, last),
         Err(verdict) => verdict,
     }
 }
@@ -110,7 +115,8 @@ fn from_socket(ctx: &SkBuffContext) -> Verdict {
     }
     scratch.payload.terminate(payload as usize);
     let last = scratch.payload.last_word(payload as usize);
-    ingest(ctx, Door::SocketFilter, scratch, payload as usize, last)
+    store(&mut scratch.payload_bytes, payload);
+    ingest(ctx, Door::SocketFilter, scratch, last)
 }
 
 /// The sender's address and port into the record's header.
@@ -160,9 +166,8 @@ fn from_loopback(ctx: &TcContext) -> Verdict {
     let skb = ctx.skb.skb;
     // SAFETY: the context is the kernel's.
     let is_super_packet = || unsafe { (*skb).gso_size } != 0;
-    let Some(scratch) = scratch() else { return Verdict::OtherTraffic };
-    match frame::datagram(ctx, scratch) {
-        Ok(datagram) => {
+    match frame::datagram(ctx) {
+        Ok((datagram, scratch)) => {
             // What a raw socket made up may be something that the stack would not deliver.
             // SAFETY: the context is the kernel's.
             let sender = unsafe { (*skb).__bindgen_anon_2.sk };

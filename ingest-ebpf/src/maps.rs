@@ -96,11 +96,11 @@ pub struct Scratch {
     /// How many there are, and whether the last one ended with `\n`.
     pub lines: u32,
     pub newline: u32,
-    /// How far resolving came.
-    pub status: u32,
     pub payload_bytes: u32,
     /// Whether a line is a gauge's, which needs the time.
     pub gauges: u32,
+    /// How far resolving came.
+    pub status: u64,
     /// The last destination that was ours, so that a stream of frames looks it up once.
     pub listen_key: ListenKey,
     pub listen_flags: u64,

@@ -6,8 +6,8 @@
 //! comparison: no head in the table has.
 
 use crate::{
-    identity::{NEWLINE, PLAIN, TOPS, colons, hash_end, hash_pair, load, low_bytes},
-    layout::{HEAD_BYTES_MAX, IDENTITY_WORDS_MAX, IdentityEntry, Payload},
+    identity::{PLAIN, TOPS, colons, hash_end, hash_pair, load, low_bytes},
+    layout::{HEAD_BYTES_MAX, IdentityEntry, Payload},
 };
 
 /// What a payload is if it is one line.
@@ -18,8 +18,6 @@ pub struct PlainLine {
     pub shape: u32,
     /// `|` and the type's letter.
     pub tail: u64,
-    /// Whether a `\n` ends the line.
-    pub newline: bool,
 }
 
 impl PlainLine {
@@ -31,22 +29,19 @@ impl PlainLine {
     }
 }
 
-/// The line that a payload of `length` bytes is, if it is a plain one and the only one. `last` are the
-/// payload's last eight bytes; of a shorter one the first of them may be anything.
+/// The line that a payload of `length` bytes is, if it is a plain one and the only one. `line` are the
+/// payload's last eight bytes; of a shorter one the first of them may be anything. Both without an end of line.
 #[inline(always)]
 #[must_use]
-pub const fn plain_line(last: u64, length: usize) -> Option<PlainLine> {
-    let newline = last >> 56 == NEWLINE;
-    // Its last byte is the type's letter.
-    let line = if newline { last << 8 } else { last };
+pub const fn plain_line(line: u64, length: usize) -> Option<PlainLine> {
     let Some((value, bytes)) = plain_value(line) else { return None };
-    let head_bytes = length.wrapping_sub(bytes + newline as usize);
+    let head_bytes = length.wrapping_sub(bytes);
     if head_bytes.wrapping_sub(1) >= HEAD_BYTES_MAX - 1 {
         return None;
     }
     #[expect(clippy::cast_possible_truncation, reason = "below HEAD_BYTES_MAX")]
     let shape = (head_bytes as u32) << 16 | 2;
-    Some(PlainLine { value, shape, tail: line >> 48, newline })
+    Some(PlainLine { value, shape, tail: line >> 48 })
 }
 
 /// The number of one to three digits of a line that ends with these eight bytes, and how many bytes stand from
@@ -101,30 +96,30 @@ macro_rules! each_pair {
     };
 }
 
-/// Hash of a plain line's identity. The shape is in memory, as for [`load`].
+/// Hash of a plain line's identity, and the end of its head, for [`equals`]. The shape is in memory, as for
+/// [`load`].
 #[inline(always)]
 #[must_use]
-pub fn hash(payload: &Payload, shape: &u32, tail: u64, seed: u64) -> u64 {
+pub fn hash(payload: &Payload, shape: &u32, tail: u64, seed: u64) -> (u64, (u64, u64)) {
     let (pairs, head) = (pairs(shape), payload.line(0));
     let mut hash = seed;
     each_pair!(pairs, at, {
         hash = hash_pair(hash, head.two_words(2 * at));
     });
-    hash = hash_pair(hash, last_pair(payload, shape));
-    hash_end(hash_pair(hash, (tail, 0)), load(shape))
+    let end = last_pair(payload, shape);
+    (hash_end(hash_pair(hash_pair(hash, end), (tail, 0)), load(shape)), end)
 }
 
 /// Whether `entry` is of a plain line; every byte is compared.
 #[inline(always)]
 #[must_use]
-pub fn equals(payload: &Payload, shape: &u32, tail: u64, entry: &IdentityEntry) -> bool {
-    if entry.shape != load(shape) {
+pub fn equals(payload: &Payload, shape: &u32, end: (u64, u64), tail: u64, entry: &IdentityEntry) -> bool {
+    let full = pairs(shape);
+    if entry.shape != load(shape) || full >= HEAD_BYTES_MAX / 16 {
         return false;
     }
-    let last = last_pair(payload, shape);
-    let (at, word_mask) = (2 * pairs(shape), IDENTITY_WORDS_MAX - 1);
-    let word = |number: usize| entry.words[(at + number) & word_mask];
-    if (last.0 ^ word(0)) | (last.1 ^ word(1)) | (tail ^ word(2)) != 0 {
+    let words = &entry.words[2 * full..2 * full + 3];
+    if (end.0 ^ words[0]) | (end.1 ^ words[1]) | (tail ^ words[2]) != 0 {
         return false;
     }
     let (pairs, head) = (pairs(shape), payload.line(0));
@@ -214,9 +209,12 @@ mod tests {
         let mut framed = Vec::from(*b":1|c\n:2|");
         framed.extend_from_slice(bytes);
         let last = framed.last_chunk().map(|last| u64::from_le_bytes(*last)).unwrap();
-        let line = plain_line(last, bytes.len());
-        assert_eq!(plain_line(payload(bytes).last_word(bytes.len()), bytes.len()), line);
-        line
+        let line = |last: u64| {
+            let newline = bytes.ends_with(b"\n");
+            plain_line(if newline { last << 8 } else { last }, bytes.len() - usize::from(newline))
+        };
+        assert_eq!(line(payload(bytes).last_word(bytes.len())), line(last));
+        line(last)
     }
 
     /// The same for a payload that is no more than that.
@@ -234,15 +232,15 @@ mod tests {
     #[track_caller]
     fn check(bytes: &[u8]) {
         let found = only_line(bytes).map(|line| {
-            let hash = hash(&payload(bytes), &line.shape, line.tail, SEED);
-            (line.value, line.shape, line.newline, hash)
+            let (hash, _) = hash(&payload(bytes), &line.shape, line.tail, SEED);
+            (line.value, line.shape, hash)
         });
         let expected = split(bytes).filter(|(line, identity)| {
             let value_bytes = bytes.len() - (identity.shape >> 16) as usize - 3 - usize::from(line.newline);
             let ascii = identity.tail().all(|byte| byte < 0x80);
             (1..=3).contains(&value_bytes) && identity.shape & 0xffff == 2 && line.decimals == 0 && ascii
         });
-        let expected = expected.map(|(line, identity)| (line.value, identity.shape, line.newline, line.hash));
+        let expected = expected.map(|(line, identity)| (line.value, identity.shape, line.hash));
         // The splitter takes any letter behind one digit, too, and then the table does not.
         if let Some((_, identity)) = split(bytes)
             && !identity.is_printable()
@@ -271,9 +269,9 @@ mod tests {
 
     #[test]
     fn a_plain_line_is_found() {
-        let found = |bytes: &[u8]| only_line(bytes).map(|line| (line.value, line.shape, line.newline));
-        assert_eq!(found(b"a:7|c"), Some((7, 1 << 16 | 2, false)));
-        assert_eq!(found(b"pool:128|g\n"), Some((128, 4 << 16 | 2, true)));
+        let found = |bytes: &[u8]| only_line(bytes).map(|line| (line.value, line.shape));
+        assert_eq!(found(b"a:7|c"), Some((7, 1 << 16 | 2)));
+        assert_eq!(found(b"pool:128|g\n"), Some((128, 4 << 16 | 2)));
         assert_eq!(found(b"a:7|c\na:7|c"), None);
     }
 
@@ -319,9 +317,10 @@ mod tests {
             let line = plain(&bytes).unwrap();
             let payload = payload(&bytes);
             let same = byte == head[at];
-            prop_assert_eq!(equals(&payload, &line.shape, line.tail, &entry), same);
-            prop_assert_eq!(hash(&payload, &line.shape, line.tail, SEED) == hash_of_entry, same);
-            prop_assert!(!equals(&payload, &line.shape, line.tail ^ 0x100, &entry));
+            let (hash, end) = hash(&payload, &line.shape, line.tail, SEED);
+            prop_assert_eq!(equals(&payload, &line.shape, end, line.tail, &entry), same);
+            prop_assert_eq!(hash == hash_of_entry, same);
+            prop_assert!(!equals(&payload, &line.shape, end, line.tail ^ 0x100, &entry));
         }
     }
 }
