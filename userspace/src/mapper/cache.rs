@@ -7,6 +7,7 @@ use super::doorkeeper::Doorkeeper;
 pub use super::line_key::LineKey;
 use super::line_key::{LineHasher, Shape};
 use super::line_table::LineTable;
+use super::line_text::LineText;
 use crate::line::block::{Block, Portable};
 use crate::registry::SeriesId;
 use crate::sender::SenderId;
@@ -78,15 +79,15 @@ const DOORKEEPER_BITS: usize = 1 << 21;
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
 
-/// One remembered line.
+/// One remembered line. What each line that comes asks for begins with a cache line, in this order.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Entry {
-    hash: u32,
+    text: LineText,
     shape: Shape,
     tail_word: u64,
-    /// Head and tail.
-    key: Box<[u8]>,
     pub recipe: Recipe,
+    hash: u32,
     /// Lines since the last [`RecipeCache::take_window`].
     window_lines: u32,
     /// Lines before that, of which the older ones count less, and when they were added up: tenths of a
@@ -107,13 +108,13 @@ impl Entry {
     /// The line up to its `:`.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        self.key.get(..self.shape.head_bytes()).unwrap_or_default()
+        self.text.parts(self.shape).0
     }
 
     /// The line from the `|` behind its value.
     #[must_use]
     pub fn tail(&self) -> &[u8] {
-        self.key.get(self.shape.head_bytes()..).unwrap_or_default()
+        self.text.parts(self.shape).1
     }
 
     /// The line with `value` in its place.
@@ -122,6 +123,8 @@ impl Entry {
         [self.head(), b":", value.as_bytes(), self.tail()].concat()
     }
 }
+
+const _: () = assert!(size_of::<Entry>() == 192);
 
 /// For about so long a line counts in [`Traffic`]: longer than the half minute between two reports of what
 /// Airflow reports most seldom.
@@ -206,7 +209,7 @@ impl RecipeCache {
             #[inline(always)]
             |index| {
                 let Some(entry) = self.entries.get(index as usize) else { return false };
-                entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.key)
+                entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.text)
             },
         )
     }
@@ -246,11 +249,11 @@ impl RecipeCache {
             return None;
         }
         let mut entry = Entry {
-            hash: key.table_hash(),
+            text: LineText::new(head, tail),
             shape,
             tail_word,
-            key: [head, tail].concat().into_boxed_slice(),
             recipe,
+            hash: key.table_hash(),
             window_lines: 0,
             recent_lines: 0.0,
             recent_at: 0,

@@ -7,6 +7,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
+use super::line_text::{LineText, SHORT_TAIL_BYTES};
 use crate::{
     line::block::{BLOCK_BYTES, Block, fold, piece},
     sender::SenderId,
@@ -31,12 +32,18 @@ pub(super) struct Shape(u64);
 
 impl Shape {
     #[inline]
-    fn new(head: &[u8], tail: &[u8], sender: SenderId) -> Self {
+    pub(super) fn new(head: &[u8], tail: &[u8], sender: SenderId) -> Self {
         Self(head.len() as u64 & 0xffff | (tail.len() as u64 & 0xffff) << 16 | u64::from(sender.0) << 32)
     }
 
+    #[inline]
     pub(super) fn head_bytes(self) -> usize {
         (self.0 & 0xffff) as usize
+    }
+
+    #[inline]
+    pub(super) fn tail_bytes(self) -> usize {
+        (self.0 >> 16 & 0xffff) as usize
     }
 }
 
@@ -109,12 +116,13 @@ impl LineKey<'_> {
         (self.hash >> 32) as u32
     }
 
-    /// Whether `known`, a head and a tail one behind the other, are those of this line. The caller has
-    /// compared shapes and the words of the tails.
+    /// Whether `known` is the text of this line. The caller has compared shapes and the words of the tails.
     #[inline(always)]
-    pub(super) fn is_of(&self, block: impl Block, known: &[u8]) -> bool {
-        let Some((head, tail)) = known.split_at_checked(self.head.len()) else { return false };
-        is_same(block, self.head, head) && (short_text(self.tail).is_some() || tail == self.tail)
+    pub(super) fn is_of(&self, block: impl Block, known: &LineText) -> bool {
+        let (head, tail) = known.parts(self.shape);
+        head.len() == self.head.len()
+            && is_same(block, self.head, head)
+            && (short_text(self.tail).is_some() || tail == self.tail)
     }
 }
 
@@ -144,7 +152,7 @@ fn short_text(text: &[u8]) -> Option<u64> {
             let last = text.last().copied().unwrap_or(0);
             Some(u64::from(first) | u64::from(second) << 8 | u64::from(last) << 16)
         }
-        _ if text.len() <= 8 => {
+        _ if text.len() <= SHORT_TAIL_BYTES => {
             let (first, last) = (text.first_chunk()?, text.last_chunk()?);
             Some(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32)
         }
@@ -177,10 +185,11 @@ mod tests {
                 let split = text.len() - tail;
                 let (head, tail) = text.split_at(split);
                 let key = hasher.key(Portable, SenderId::UNKNOWN, head, tail);
+                let known = LineText::new(head, tail);
                 let is_same = |other: &LineKey<'_>| {
                     key.shape == other.shape
                         && key.tail_word == other.tail_word
-                        && other.is_of(Portable, &text)
+                        && other.is_of(Portable, &known)
                 };
                 assert!(is_same(&key));
                 for at in 0..text.len() {
