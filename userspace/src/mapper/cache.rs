@@ -33,6 +33,15 @@ pub struct Recipe {
     pub copy: Option<CopyId>,
 }
 
+impl Recipe {
+    /// Whether the wire's number is another one than the event's.
+    #[inline]
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        self.divisor != 1.0 || self.scale != 1.0
+    }
+}
+
 /// A copy of an event, for those who count how often each comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyId {
@@ -126,6 +135,29 @@ impl Entry {
 
 const _: () = assert!(size_of::<Entry>() == 192);
 
+/// The entry of a line that came.
+#[derive(Debug)]
+pub struct Hit<'a> {
+    entry: &'a mut Entry,
+    touched: &'a mut Vec<EntryIndex>,
+    index: EntryIndex,
+}
+
+impl<'a> Hit<'a> {
+    /// Counts the line and returns its recipe.
+    #[inline(always)]
+    pub fn count(self) -> &'a Recipe {
+        let Self { entry, touched, index } = self;
+        if !entry.touched {
+            entry.touched = true;
+            touched.push(index);
+        }
+        entry.window_lines = entry.window_lines.saturating_add(1);
+        entry.used = true;
+        &entry.recipe
+    }
+}
+
 /// For about so long a line counts in [`Traffic`]: longer than the half minute between two reports of what
 /// Airflow reports most seldom.
 const MEMORY_SECONDS: f64 = 120.0;
@@ -201,30 +233,31 @@ impl RecipeCache {
     }
 
     /// The entry of a line, if it is known.
-    #[inline(always)]
     #[must_use]
     pub fn find(&self, block: impl Block, key: &LineKey<'_>) -> Option<EntryIndex> {
-        self.table.find(
-            key.table_hash(),
-            #[inline(always)]
-            |index| {
-                let Some(entry) = self.entries.get(index as usize) else { return false };
-                entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.text)
-            },
-        )
+        self.table.find(key.table_hash(), |index| self.is_of(block, key, index))
     }
 
-    /// Counts a line of this entry and returns its recipe.
-    #[inline]
-    pub fn hit(&mut self, index: EntryIndex) -> Option<&Recipe> {
-        let entry = self.entries.get_mut(index as usize)?;
-        if !entry.touched {
-            entry.touched = true;
-            self.touched.push(index);
-        }
-        entry.window_lines = entry.window_lines.saturating_add(1);
-        entry.used = true;
-        Some(&entry.recipe)
+    #[inline(always)]
+    fn is_of(&self, block: impl Block, key: &LineKey<'_>, index: EntryIndex) -> bool {
+        let Some(entry) = self.entries.get(index as usize) else { return false };
+        entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.text)
+    }
+
+    /// The same, to be counted.
+    #[inline(always)]
+    pub fn hit(&mut self, block: impl Block, key: &LineKey<'_>) -> Option<Hit<'_>> {
+        let index = match self.table.first(key.table_hash()) {
+            Some(index) if self.is_of(block, key, index) => index,
+            _ => self.find_apart(block, *key)?,
+        };
+        Some(Hit { entry: self.entries.get_mut(index as usize)?, touched: &mut self.touched, index })
+    }
+
+    /// Where another line is in the way. By value, so that all others have nothing to keep for it.
+    #[inline(never)]
+    fn find_apart(&self, block: impl Block, key: LineKey<'_>) -> Option<EntryIndex> {
+        self.find(block, &key)
     }
 
     /// Says that [`RecipeCache::insert`] will be asked to remember this line.
@@ -383,8 +416,8 @@ mod tests {
     }
 
     fn find(cache: &mut RecipeCache, head: &str) -> Option<u64> {
-        let index = cache.find(Portable, &cache.key(Portable, SenderId::UNKNOWN, head.as_bytes(), b"|c"))?;
-        cache.hit(index).map(|recipe| recipe.times)
+        let key = cache.key(Portable, SenderId::UNKNOWN, head.as_bytes(), b"|c");
+        cache.hit(Portable, &key).map(|hit| hit.count().times)
     }
 
     #[test]

@@ -33,6 +33,12 @@ impl LineText {
         text
     }
 
+    /// The head of a line of which both fit, with this many bytes.
+    #[inline(always)]
+    pub(super) fn short_head(&self, bytes: usize) -> &[u8] {
+        self.head.get(..bytes).unwrap_or_default()
+    }
+
     /// Both, of the lengths that `shape` says.
     #[inline(always)]
     pub(super) fn parts(&self, shape: Shape) -> (&[u8], &[u8]) {
