@@ -30,23 +30,28 @@ pub fn parse(text: &[u8]) -> Result<f64, NumberError> {
     plain_decimal(text).map_or_else(|| any_form(text), Ok)
 }
 
-/// What stands in the last `length` bytes of `front`, as [`parse`] reads it. Faster: nearly all values have
-/// up to eight bytes, and hardly any more than sixteen, which are read with what stands before them.
+/// The same for the value of a line. Faster: nearly all have up to eight bytes, and hardly any more than
+/// sixteen, which are read with what stands before them. `front` ends with the value.
 ///
 /// # Errors
 ///
 /// As [`parse`].
 #[inline(always)]
-pub fn parse_last(block: impl Block, front: &[u8], length: usize) -> Result<f64, NumberError> {
-    match block.decimal(front, length) {
-        Some(value) => Ok(value),
-        None => parse_apart(front, length),
+pub fn parse_last(block: impl Block, front: &[u8], value: &[u8]) -> Result<f64, NumberError> {
+    match block.decimal(front, value) {
+        Some(number) => Ok(number),
+        None => parse_apart(value),
     }
 }
 
+/// [`parse`], not inlined.
+///
+/// # Errors
+///
+/// As [`parse`].
 #[inline(never)]
-fn parse_apart(front: &[u8], length: usize) -> Result<f64, NumberError> {
-    parse(front.len().checked_sub(length).and_then(|from| front.get(from..)).unwrap_or_default())
+pub fn parse_apart(value: &[u8]) -> Result<f64, NumberError> {
+    parse(value)
 }
 
 /// Powers of ten by the number of bytes behind a point, and at 8 that of no point.
@@ -423,7 +428,7 @@ mod tests {
             for value in [value.into_bytes(), noise] {
                 let front = [name.as_bytes(), &value].concat();
                 let read = |value: Result<f64, NumberError>| value.map(f64::to_bits);
-                prop_assert_eq!(read(parse_last(Portable, &front, value.len())), read(parse(&value)), "{}", value.escape_ascii());
+                prop_assert_eq!(read(parse_last(Portable, &front, &value)), read(parse(&value)), "{}", value.escape_ascii());
             }
         }
 

@@ -24,7 +24,7 @@ pub(super) fn event(line: &[u8], dialects: Dialects) -> Option<Event<'_>> {
     if next.rest.is_some() || !is_plain_name(head, dialects) {
         return None;
     }
-    let raw = number::parse_last(Portable, line.get(..head.len() + 1 + value.len())?, value.len()).ok()?;
+    let raw = number::parse_last(Portable, line.get(..head.len() + 1 + value.len())?, value).ok()?;
     let name = str::from_utf8(head).ok()?;
     Some(Event { name, kind, raw, divisor, times: 1, tags: &[], dogstatsd: false, cacheable: true })
 }

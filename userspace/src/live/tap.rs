@@ -36,6 +36,13 @@ struct Taken {
 }
 
 impl Tap {
+    /// Whether somebody follows.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Copies the datagram if somebody follows.
     #[inline]
     pub fn see(&mut self, datagram: &Datagram<'_>) {

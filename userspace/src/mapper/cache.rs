@@ -7,6 +7,7 @@ use super::doorkeeper::Doorkeeper;
 pub use super::line_key::LineKey;
 use super::line_key::{LineHasher, Shape};
 use super::line_table::LineTable;
+use super::line_text::LineText;
 use crate::line::block::{Block, Portable};
 use crate::registry::SeriesId;
 use crate::sender::SenderId;
@@ -30,6 +31,15 @@ pub struct Recipe {
     pub overflow: bool,
     /// Which copy of an event it is, where rules say that there are several.
     pub copy: Option<CopyId>,
+}
+
+impl Recipe {
+    /// Whether the wire's number is another one than the event's.
+    #[inline]
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        self.divisor != 1.0 || self.scale != 1.0
+    }
 }
 
 /// A copy of an event, for those who count how often each comes.
@@ -78,15 +88,15 @@ const DOORKEEPER_BITS: usize = 1 << 21;
 /// Index of an entry; valid until the entry is given up.
 pub type EntryIndex = u32;
 
-/// One remembered line.
+/// One remembered line. What each line that comes asks for begins with a cache line, in this order.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Entry {
-    hash: u32,
+    text: LineText,
     shape: Shape,
     tail_word: u64,
-    /// Head and tail.
-    key: Box<[u8]>,
     pub recipe: Recipe,
+    hash: u32,
     /// Lines since the last [`RecipeCache::take_window`].
     window_lines: u32,
     /// Lines before that, of which the older ones count less, and when they were added up: tenths of a
@@ -107,19 +117,44 @@ impl Entry {
     /// The line up to its `:`.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        self.key.get(..self.shape.head_bytes()).unwrap_or_default()
+        self.text.parts(self.shape).0
     }
 
     /// The line from the `|` behind its value.
     #[must_use]
     pub fn tail(&self) -> &[u8] {
-        self.key.get(self.shape.head_bytes()..).unwrap_or_default()
+        self.text.parts(self.shape).1
     }
 
     /// The line with `value` in its place.
     #[must_use]
     pub fn line(&self, value: &str) -> Vec<u8> {
         [self.head(), b":", value.as_bytes(), self.tail()].concat()
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() == 192);
+
+/// The entry of a line that came.
+#[derive(Debug)]
+pub struct Hit<'a> {
+    entry: &'a mut Entry,
+    touched: &'a mut Vec<EntryIndex>,
+    index: EntryIndex,
+}
+
+impl<'a> Hit<'a> {
+    /// Counts the line and returns its recipe.
+    #[inline(always)]
+    pub fn count(self) -> &'a Recipe {
+        let Self { entry, touched, index } = self;
+        if !entry.touched {
+            entry.touched = true;
+            touched.push(index);
+        }
+        entry.window_lines = entry.window_lines.saturating_add(1);
+        entry.used = true;
+        &entry.recipe
     }
 }
 
@@ -198,30 +233,31 @@ impl RecipeCache {
     }
 
     /// The entry of a line, if it is known.
-    #[inline(always)]
     #[must_use]
     pub fn find(&self, block: impl Block, key: &LineKey<'_>) -> Option<EntryIndex> {
-        self.table.find(
-            key.table_hash(),
-            #[inline(always)]
-            |index| {
-                let Some(entry) = self.entries.get(index as usize) else { return false };
-                entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.key)
-            },
-        )
+        self.table.find(key.table_hash(), |index| self.is_of(block, key, index))
     }
 
-    /// Counts a line of this entry and returns its recipe.
-    #[inline]
-    pub fn hit(&mut self, index: EntryIndex) -> Option<&Recipe> {
-        let entry = self.entries.get_mut(index as usize)?;
-        if !entry.touched {
-            entry.touched = true;
-            self.touched.push(index);
-        }
-        entry.window_lines = entry.window_lines.saturating_add(1);
-        entry.used = true;
-        Some(&entry.recipe)
+    #[inline(always)]
+    fn is_of(&self, block: impl Block, key: &LineKey<'_>, index: EntryIndex) -> bool {
+        let Some(entry) = self.entries.get(index as usize) else { return false };
+        entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.text)
+    }
+
+    /// The same, to be counted.
+    #[inline(always)]
+    pub fn hit(&mut self, block: impl Block, key: &LineKey<'_>) -> Option<Hit<'_>> {
+        let index = match self.table.first(key.table_hash()) {
+            Some(index) if self.is_of(block, key, index) => index,
+            _ => self.find_apart(block, *key)?,
+        };
+        Some(Hit { entry: self.entries.get_mut(index as usize)?, touched: &mut self.touched, index })
+    }
+
+    /// Where another line is in the way. By value, so that all others have nothing to keep for it.
+    #[inline(never)]
+    fn find_apart(&self, block: impl Block, key: LineKey<'_>) -> Option<EntryIndex> {
+        self.find(block, &key)
     }
 
     /// Says that [`RecipeCache::insert`] will be asked to remember this line.
@@ -246,11 +282,11 @@ impl RecipeCache {
             return None;
         }
         let mut entry = Entry {
-            hash: key.table_hash(),
+            text: LineText::new(head, tail),
             shape,
             tail_word,
-            key: [head, tail].concat().into_boxed_slice(),
             recipe,
+            hash: key.table_hash(),
             window_lines: 0,
             recent_lines: 0.0,
             recent_at: 0,
@@ -380,8 +416,8 @@ mod tests {
     }
 
     fn find(cache: &mut RecipeCache, head: &str) -> Option<u64> {
-        let index = cache.find(Portable, &cache.key(Portable, SenderId::UNKNOWN, head.as_bytes(), b"|c"))?;
-        cache.hit(index).map(|recipe| recipe.times)
+        let key = cache.key(Portable, SenderId::UNKNOWN, head.as_bytes(), b"|c");
+        cache.hit(Portable, &key).map(|hit| hit.count().times)
     }
 
     #[test]

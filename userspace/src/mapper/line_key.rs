@@ -5,8 +5,12 @@
 //! there; so here a text of up to 64 bytes is a [`Block`], and one of up to 128 bytes is two, which overlap as
 //! they must.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    ops::RangeInclusive,
+};
 
+use super::line_text::{LineText, SHORT_TAIL_BYTES};
 use crate::{
     line::block::{BLOCK_BYTES, Block, fold, piece},
     sender::SenderId,
@@ -31,12 +35,18 @@ pub(super) struct Shape(u64);
 
 impl Shape {
     #[inline]
-    fn new(head: &[u8], tail: &[u8], sender: SenderId) -> Self {
+    pub(super) fn new(head: &[u8], tail: &[u8], sender: SenderId) -> Self {
         Self(head.len() as u64 & 0xffff | (tail.len() as u64 & 0xffff) << 16 | u64::from(sender.0) << 32)
     }
 
+    #[inline]
     pub(super) fn head_bytes(self) -> usize {
         (self.0 & 0xffff) as usize
+    }
+
+    #[inline]
+    pub(super) fn tail_bytes(self) -> usize {
+        (self.0 >> 16 & 0xffff) as usize
     }
 }
 
@@ -49,6 +59,9 @@ pub(super) struct LineHasher {
 
 /// Bytes of a piece of a text that is longer than two blocks.
 const PIECE: usize = 16;
+
+/// Tails of so many bytes are told apart by one word.
+const SHORT_TAILS: RangeInclusive<usize> = 2..=SHORT_TAIL_BYTES;
 
 impl LineHasher {
     pub(super) fn new() -> Self {
@@ -64,7 +77,8 @@ impl LineHasher {
         head: &'a [u8],
         tail: &'a [u8],
     ) -> LineKey<'a> {
-        let tail_word = short_text(tail).unwrap_or_else(|| self.any_text(tail));
+        let tail_word =
+            if SHORT_TAILS.contains(&tail.len()) { block.word(tail) } else { self.any_text(tail) };
         let shape = Shape::new(head, tail, sender);
         let texts = self.text(block, head) ^ tail_word;
         LineKey { hash: fold(texts ^ self.last, shape.0 ^ self.seeds[0]), shape, tail_word, head, tail }
@@ -109,12 +123,14 @@ impl LineKey<'_> {
         (self.hash >> 32) as u32
     }
 
-    /// Whether `known`, a head and a tail one behind the other, are those of this line. The caller has
-    /// compared shapes and the words of the tails.
+    /// Whether `known` is the text of this line. The caller has compared shapes and the words of the tails.
     #[inline(always)]
-    pub(super) fn is_of(&self, block: impl Block, known: &[u8]) -> bool {
-        let Some((head, tail)) = known.split_at_checked(self.head.len()) else { return false };
-        is_same(block, self.head, head) && (short_text(self.tail).is_some() || tail == self.tail)
+    pub(super) fn is_of(&self, block: impl Block, known: &LineText) -> bool {
+        if self.head.len() <= BLOCK_BYTES && SHORT_TAILS.contains(&self.tail.len()) {
+            return is_same(block, self.head, known.short_head(self.head.len()));
+        }
+        let (head, tail) = known.parts(self.shape);
+        head.len() == self.head.len() && is_same(block, self.head, head) && tail == self.tail
     }
 }
 
@@ -135,24 +151,7 @@ fn is_same<B: Block>(block: B, one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// A text of 2 to 8 bytes, as `|c` or `|ms`, as a number that no other one of its length has; `None` of any
-/// other.
-#[inline]
-fn short_text(text: &[u8]) -> Option<u64> {
-    match *text {
-        [first, second] | [first, second, _] => {
-            let last = text.last().copied().unwrap_or(0);
-            Some(u64::from(first) | u64::from(second) << 8 | u64::from(last) << 16)
-        }
-        _ if text.len() <= 8 => {
-            let (first, last) = (text.first_chunk()?, text.last_chunk()?);
-            Some(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32)
-        }
-        _ => None,
-    }
-}
-
-/// The same of one below 16 bytes.
+/// A text of less than 16 bytes as two numbers.
 fn first_and_last(text: &[u8]) -> (u64, u64) {
     match (text.first_chunk(), text.last_chunk()) {
         (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
@@ -177,10 +176,11 @@ mod tests {
                 let split = text.len() - tail;
                 let (head, tail) = text.split_at(split);
                 let key = hasher.key(Portable, SenderId::UNKNOWN, head, tail);
+                let known = LineText::new(head, tail);
                 let is_same = |other: &LineKey<'_>| {
                     key.shape == other.shape
                         && key.tail_word == other.tail_word
-                        && other.is_of(Portable, &text)
+                        && other.is_of(Portable, &known)
                 };
                 assert!(is_same(&key));
                 for at in 0..text.len() {

@@ -24,34 +24,24 @@ impl LineTable {
         *self = Self::default();
     }
 
-    /// The first place under this hash that `is_wanted`.
+    /// The place that is looked at first, if it has this hash; else perhaps `u32::MAX`, which is none.
     #[inline(always)]
+    pub(super) fn first(&self, hash: u32) -> Option<u32> {
+        let slot = *self.slots.get(self.home(hash))?;
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        (slot >> 32 == u64::from(hash)).then_some(slot as u32)
+    }
+
+    /// The first place under this hash that `is_wanted`; it may be asked about `u32::MAX`, which is none.
+    #[inline]
     pub(super) fn find(&self, hash: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
-        let (at, place) = self.next_of(hash, self.home(hash))?;
-        if is_wanted(place) { Some(place) } else { self.find_behind(at, hash, is_wanted) }
-    }
-
-    /// Two lines of one hash are hardly ever among as many as fit.
-    #[cold]
-    #[inline(never)]
-    fn find_behind(&self, mut at: usize, hash: u32, is_wanted: impl Fn(u32) -> bool) -> Option<u32> {
-        loop {
-            let place;
-            (at, place) = self.next_of(hash, self.next(at))?;
-            if is_wanted(place) {
-                return Some(place);
-            }
-        }
-    }
-
-    /// The next slot from `at` on that has this hash, and its place.
-    #[inline(always)]
-    fn next_of(&self, hash: u32, mut at: usize) -> Option<(usize, u32)> {
+        let mut at = self.home(hash);
         loop {
             let slot = *self.slots.get(at)?;
-            if slot >> 32 == u64::from(hash) && slot != FREE {
-                #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-                return Some((at, slot as u32));
+            #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+            let place = slot as u32;
+            if slot >> 32 == u64::from(hash) && is_wanted(place) {
+                return Some(place);
             }
             if slot == FREE {
                 return None;

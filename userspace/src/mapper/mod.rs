@@ -20,6 +20,7 @@ mod go_regex;
 mod layers;
 mod line_key;
 mod line_table;
+mod line_text;
 mod lint;
 mod load;
 mod machine;

@@ -71,46 +71,83 @@ pub struct Core {
 }
 
 impl Core {
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
+        self.ledger.count_datagram(datagram.transport);
+        let is_shown = self.tap.is_open() | self.relay.is_some() | self.senders.is_some();
+        let sender = if is_shown { self.show(datagram, now) } else { SenderId::UNKNOWN };
+        let mut rest = Some(datagram.payload);
+        while let Some(payload) = rest {
+            rest = self.take_next(payload, datagram, sender, now);
+        }
+    }
+
+    /// Lets those see a datagram whom nearly always there are none of; returns who sent it.
+    #[cold]
+    #[inline(never)]
+    fn show(&mut self, datagram: &Datagram<'_>, now: Timestamp) -> SenderId {
+        self.tap.see(datagram);
+        if let Some(relay) = &self.relay {
+            relay.take(datagram.payload);
+        }
+        self.senders.as_mut().map_or(SenderId::UNKNOWN, |senders| senders.find(datagram.source, now))
+    }
+
+    /// Takes the first line of what is left of a payload; returns what follows it.
+    #[inline]
+    fn take_next<'a>(
+        &mut self,
+        payload: &'a [u8],
+        datagram: &Datagram<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Option<&'a [u8]> {
         #[cfg(target_arch = "x86_64")]
         if let Some(wide) = self.wide {
             #[expect(unsafe_code, reason = "what the processor has is known since the start only")]
             // SAFETY: the value says that the processor has what the function needs.
-            return unsafe { self.take_wide(wide, datagram, now) };
+            return unsafe { self.take_wide(wide, payload, datagram, sender, now) };
         }
-        self.take_portable(datagram, now);
+        self.take_portable(payload, datagram, sender, now)
     }
 
     #[inline(never)]
-    fn take_portable(&mut self, datagram: &Datagram<'_>, now: Timestamp) {
-        self.take_by(Portable, datagram, now);
+    fn take_portable<'a>(
+        &mut self,
+        payload: &'a [u8],
+        datagram: &Datagram<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Option<&'a [u8]> {
+        self.take_by(Portable, payload, datagram, sender, now)
     }
 
     /// The same in fewer instructions.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-    fn take_wide(&mut self, wide: Wide, datagram: &Datagram<'_>, now: Timestamp) {
-        self.take_by(wide, datagram, now);
+    fn take_wide<'a>(
+        &mut self,
+        wide: Wide,
+        payload: &'a [u8],
+        datagram: &Datagram<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Option<&'a [u8]> {
+        self.take_by(wide, payload, datagram, sender, now)
     }
 
     #[inline(always)]
-    fn take_by(&mut self, block: impl Block, datagram: &Datagram<'_>, now: Timestamp) {
-        self.ledger.count_datagram(datagram.transport);
-        self.tap.see(datagram);
-        if let Some(relay) = &self.relay {
-            relay.take(datagram.payload);
-        }
-        let sender = match &mut self.senders {
-            Some(senders) => senders.find(datagram.source, now),
-            None => SenderId::UNKNOWN,
-        };
-        let mut rest = Some(datagram.payload);
-        while let Some(payload) = rest {
-            rest = match plain_line(block, payload) {
-                Some(next) => self.take_line(block, &next, datagram, sender, now),
-                None => self.take_odd_line(block, payload, datagram, sender, now),
-            };
+    fn take_by<'a>(
+        &mut self,
+        block: impl Block,
+        payload: &'a [u8],
+        datagram: &Datagram<'_>,
+        sender: SenderId,
+        now: Timestamp,
+    ) -> Option<&'a [u8]> {
+        match plain_line(block, payload) {
+            Some(next) => self.take_line(block, &next, datagram, sender, now),
+            None => self.take_odd_line(block, payload, datagram, sender, now),
         }
     }
 
@@ -125,21 +162,33 @@ impl Core {
         now: Timestamp,
     ) -> Option<&'a [u8]> {
         self.sampler.see(next.line, datagram);
-        let Datagram { received, source, .. } = *datagram;
-        let mut known = None;
-        if let Some((head, value, tail)) = next.split {
-            let key = self.cache.key(block, sender, head, tail);
-            let front = next.line.get(..head.len() + 1 + value.len()).unwrap_or_default();
-            if self.take_warm(block, &key, front, value, datagram, now) {
-                return next.rest;
-            }
-            known = Some(key);
+        let Some((head, value, tail)) = next.split else {
+            self.take_unknown(next.line, None, sender, datagram, now);
+            return next.rest;
+        };
+        let key = self.cache.key(block, sender, head, tail);
+        let front = next.line.get(..head.len() + 1 + value.len()).unwrap_or_default();
+        if !self.take_warm(block, &key, front, value, datagram, now) {
+            self.take_unknown(next.line, Some(key), sender, datagram, now);
         }
-        self.take_cold(next.line, known.as_ref(), &Arrival { received, now, source, sender });
         next.rest
     }
 
-    /// Apart, so that the way of plain lines has nothing to keep for it.
+    /// Apart and by value, so that the way of known lines has nothing to keep for it.
+    #[inline(never)]
+    fn take_unknown(
+        &mut self,
+        line: &[u8],
+        key: Option<LineKey<'_>>,
+        sender: SenderId,
+        datagram: &Datagram<'_>,
+        now: Timestamp,
+    ) {
+        let Datagram { received, source, .. } = *datagram;
+        self.take_cold(line, key.as_ref(), &Arrival { received, now, source, sender });
+    }
+
+    /// Apart for the same reason.
     #[inline(never)]
     fn take_odd_line<'a>(
         &mut self,
@@ -164,12 +213,19 @@ impl Core {
         datagram: &Datagram<'_>,
         now: Timestamp,
     ) -> bool {
-        let Some(index) = self.cache.find(block, key) else { return false };
-        let Ok(raw) = number::parse_last(block, front, value.len()) else { return false };
-        let Some(recipe) = self.cache.hit(index) else { return false };
+        let Some(hit) = self.cache.hit(block, key) else { return false };
+        // A plain number has no sign.
+        let (raw, relative) = match block.decimal(front, value) {
+            Some(raw) => (raw, false),
+            None => match number::parse_apart(value) {
+                Ok(raw) => (raw, matches!(value.first(), Some(b'+' | b'-'))),
+                Err(_) => return false,
+            },
+        };
+        let recipe = hit.count();
         let (series, received) = (recipe.series, datagram.received);
-        let amount = raw / recipe.divisor * recipe.scale;
-        let relative = matches!(value.first(), Some(b'+' | b'-'));
+        // A division by one takes as long as any.
+        let amount = if recipe.is_scaled() { raw / recipe.divisor * recipe.scale } else { raw };
         // If a series is gone, it expired since; the slow path makes it anew.
         let (event, taken) = match recipe.action {
             Action::Count if amount >= 0.0 => {
@@ -184,16 +240,31 @@ impl Core {
                 (MetricType::Observer, self.registry.observe(series, amount, 1, now).is_ok())
             }
             _ => {
-                let (recipe, source, sender) = (*recipe, datagram.source, key.sender());
-                let taken = self.apply(&recipe, raw, relative, &Arrival { received, now, source, sender });
-                if taken.is_ok() {
-                    self.count_warm(&recipe, 1);
-                }
-                return taken.is_ok();
+                let recipe = *recipe;
+                return self.take_other(&recipe, raw, relative, key.sender(), datagram, now);
             }
         };
         if taken {
             self.ledger.warm.count(event, recipe.mapped, recipe.tagged);
+        }
+        taken
+    }
+
+    /// The same of all others that are known.
+    #[inline(never)]
+    fn take_other(
+        &mut self,
+        recipe: &Recipe,
+        raw: f64,
+        relative: bool,
+        sender: SenderId,
+        datagram: &Datagram<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let Datagram { received, source, .. } = *datagram;
+        let taken = self.apply(recipe, raw, relative, &Arrival { received, now, source, sender }).is_ok();
+        if taken {
+            self.count_warm(recipe, 1);
         }
         taken
     }

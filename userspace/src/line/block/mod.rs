@@ -28,12 +28,16 @@ pub trait Block: Copy + Debug {
     /// the length is not in it.
     fn hash(self, text: &[u8], seeds: &[u64; 8]) -> u64;
 
+    /// A text of 2 to 8 bytes, as `|c` or `|ms`, as a number that no other one of its length has. Of texts of
+    /// other lengths 0.
+    fn word(self, text: &[u8]) -> u64;
+
     /// Whether two texts of one length are the same.
     fn is_same(self, one: &[u8], other: &[u8]) -> bool;
 
-    /// The number that the last `length` bytes of `front` spell, if it is up to sixteen digits without a
-    /// sign, perhaps with a point among them. It may be missed. Of texts of any length.
-    fn decimal(self, front: &[u8], length: usize) -> Option<f64>;
+    /// The number that `value` spells, if it is up to sixteen digits without a sign, perhaps with a point
+    /// among them. It may be missed. Of texts of any length; `front` ends with it.
+    fn decimal(self, front: &[u8], value: &[u8]) -> Option<f64>;
 }
 
 #[cfg(test)]
@@ -71,7 +75,7 @@ mod tests {
 
     fn check_decimal(block: impl Block, name: &[u8], value: &[u8]) {
         let front = [name, value].concat();
-        if let Some(number) = block.decimal(&front, value.len()) {
+        if let Some(number) = block.decimal(&front, value) {
             let expected = super::super::number::parse(value).map(f64::to_bits);
             assert_eq!(Ok(number.to_bits()), expected, "{}", value.escape_ascii());
         }
@@ -122,7 +126,7 @@ mod tests {
             [("7", 7.0), ("7.", 7.0), (".5", 0.5), ("0.003", 0.003), ("4.649029", 4.649_029)]
         {
             let front = format!("airflow.pool.open_slots:{value}");
-            assert_eq!(block.decimal(front.as_bytes(), value.len()), Some(expected), "{value}");
+            assert_eq!(block.decimal(front.as_bytes(), value.as_bytes()), Some(expected), "{value}");
         }
         for (value, expected) in [
             ("123456.789012", Some(123_456.789_012)),
@@ -134,7 +138,7 @@ mod tests {
             ("", None),
         ] {
             let front = format!("airflow.pool.open_slots:{value}");
-            assert_eq!(block.decimal(front.as_bytes(), value.len()), expected, "{value}");
+            assert_eq!(block.decimal(front.as_bytes(), value.as_bytes()), expected, "{value}");
         }
     }
 

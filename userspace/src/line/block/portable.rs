@@ -29,6 +29,23 @@ impl Block for Portable {
     }
 
     #[inline(always)]
+    fn word(self, text: &[u8]) -> u64 {
+        match *text {
+            [first, second] | [first, second, _] => {
+                let last = text.last().copied().unwrap_or(0);
+                u64::from(first) | u64::from(second) << 8 | u64::from(last) << 16
+            }
+            _ if text.len() > 8 => 0,
+            _ => match (text.first_chunk(), text.last_chunk()) {
+                (Some(first), Some(last)) => {
+                    u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+                }
+                _ => 0,
+            },
+        }
+    }
+
+    #[inline(always)]
     fn is_same(self, one: &[u8], other: &[u8]) -> bool {
         let last = one.len().saturating_sub(PIECE);
         let mut difference = 0;
@@ -41,10 +58,10 @@ impl Block for Portable {
     }
 
     #[inline(always)]
-    fn decimal(self, front: &[u8], length: usize) -> Option<f64> {
-        match length {
-            1..=8 => number::short_decimal(u64::from_le_bytes(*front.last_chunk()?), length),
-            9..=16 => number::longer_decimal(u128::from_le_bytes(*front.last_chunk()?), length),
+    fn decimal(self, front: &[u8], value: &[u8]) -> Option<f64> {
+        match value.len() {
+            1..=8 => number::short_decimal(u64::from_le_bytes(*front.last_chunk()?), value.len()),
+            9..=16 => number::longer_decimal(u128::from_le_bytes(*front.last_chunk()?), value.len()),
             _ => None,
         }
     }

@@ -8,9 +8,9 @@
 )]
 
 use std::arch::x86_64::{
-    __m512i, _bzhi_u64, _mm_bslli_si128, _mm_cmpeq_epi8_mask, _mm_cmpgt_epu8_mask, _mm_cvtsi128_si64,
-    _mm_madd_epi16, _mm_maddubs_epi16, _mm_mask_blend_epi8, _mm_maskz_loadu_epi8, _mm_maskz_sub_epi8,
-    _mm_packus_epi32, _mm_set1_epi8, _mm_set1_epi16, _mm_set1_epi32, _mm512_add_epi32,
+    __m512i, _bzhi_u64, _mm_bslli_si128, _mm_cmpgt_epu8_mask, _mm_cvtsi128_si64, _mm_loadu_si128,
+    _mm_madd_epi16, _mm_maddubs_epi16, _mm_mask_blend_epi8, _mm_mask_cmpeq_epi8_mask, _mm_maskz_loadu_epi8,
+    _mm_maskz_sub_epi8, _mm_packus_epi32, _mm_set1_epi8, _mm_set1_epi16, _mm_set1_epi32, _mm512_add_epi32,
     _mm512_cmpeq_epi8_mask, _mm512_cmpneq_epi8_mask, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
     _mm512_mul_epu32, _mm512_reduce_add_epi64, _mm512_set1_epi8, _mm512_srli_epi64,
 };
@@ -53,15 +53,21 @@ impl Block for Wide {
     }
 
     #[inline(always)]
+    fn word(self, text: &[u8]) -> u64 {
+        // SAFETY: as above.
+        unsafe { word(text) }
+    }
+
+    #[inline(always)]
     fn is_same(self, one: &[u8], other: &[u8]) -> bool {
         // SAFETY: as above.
         one.len() == other.len() && unsafe { is_same(one, other) }
     }
 
     #[inline(always)]
-    fn decimal(self, front: &[u8], length: usize) -> Option<f64> {
+    fn decimal(self, front: &[u8], value: &[u8]) -> Option<f64> {
         // SAFETY: as above.
-        unsafe { decimal(front, length) }
+        unsafe { decimal(front, value) }
     }
 }
 
@@ -95,6 +101,18 @@ fn hash(text: &[u8], seeds: &[u64; 8]) -> u64 {
 }
 
 #[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2")]
+fn word(text: &[u8]) -> u64 {
+    if text.len() > 8 {
+        return 0;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "up to 8 ones")]
+    let there = _bzhi_u64(u64::MAX, text.len() as u32) as u16;
+    // SAFETY: only bytes of the slice are read.
+    _mm_cvtsi128_si64(unsafe { _mm_maskz_loadu_epi8(there, text.as_ptr().cast()) }).cast_unsigned()
+}
+
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     _mm512_cmpneq_epi8_mask(load(one), load(other)) == 0
@@ -102,15 +120,21 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-fn decimal(front: &[u8], length: usize) -> Option<f64> {
-    if !(1..=16).contains(&length) || length > front.len() {
+fn decimal(front: &[u8], value: &[u8]) -> Option<f64> {
+    let length = value.len();
+    if !(1..=16).contains(&length) {
         return None;
     }
     let there = u16::MAX << (16 - length);
-    // SAFETY: of the 16 bytes before the end only the last `length` are read, which are in the slice.
-    let text = unsafe { _mm_maskz_loadu_epi8(there, front.as_ptr_range().end.wrapping_sub(16).cast()) };
+    let text = match front.last_chunk::<16>() {
+        // Need not wait for the mask.
+        // SAFETY: the chunk has 16 bytes; the load asks for no alignment.
+        Some(chunk) => unsafe { _mm_loadu_si128(chunk.as_ptr().cast()) },
+        // SAFETY: of the 16 bytes before the end only the last `length` are read, which are the slice.
+        None => unsafe { _mm_maskz_loadu_epi8(there, value.as_ptr_range().end.wrapping_sub(16).cast()) },
+    };
     let digits = _mm_maskz_sub_epi8(there, text, _mm_set1_epi8(b'0'.cast_signed()));
-    let point = u32::from(_mm_cmpeq_epi8_mask(text, _mm_set1_epi8(b'.'.cast_signed())));
+    let point = u32::from(_mm_mask_cmpeq_epi8_mask(there, text, _mm_set1_epi8(b'.'.cast_signed())));
     let others = u32::from(_mm_cmpgt_epu8_mask(digits, _mm_set1_epi8(9)));
     if others != point || point & point.wrapping_sub(1) != 0 || point == 1 << 15 && length == 1 {
         return None;
