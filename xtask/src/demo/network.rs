@@ -64,7 +64,7 @@ fn remove_leftovers() {
 }
 
 /// Of the namespaces that `ip netns list` shows, those of demos that no longer run.
-fn leftovers<'a>(namespaces: &'a str, runs: impl Fn(&str) -> bool) -> Vec<&'a str> {
+fn leftovers(namespaces: &str, runs: impl Fn(&str) -> bool) -> Vec<&str> {
     let names = namespaces.lines().filter_map(|line| line.split_whitespace().next());
     names
         .filter(|name| {
