@@ -161,7 +161,8 @@ fn door_rows(doors: &Doors) -> Vec<(&'static str, bool, String)> {
     };
     let attached: Vec<&str> = doors.attached().collect();
     if !attached.is_empty() {
-        rows.push(("xdp", true, format!("native mode on {}", attached.join(", "))));
+        let why = format!("native mode on {}; needs CAP_NET_ADMIN as well", attached.join(", "));
+        rows.push(("xdp", true, why));
     }
     rows.extend(refused(false).map(|why| ("xdp", false, why)));
     if rows.is_empty() {
@@ -176,7 +177,7 @@ fn door_rows(doors: &Doors) -> Vec<(&'static str, bool, String)> {
     }
     let without_loopback = rows.len();
     if doors.loopback_open() {
-        let why = "on what this machine sends to itself; needs CAP_NET_ADMIN".to_owned();
+        let why = "on what this machine sends to itself; needs CAP_NET_ADMIN as well".to_owned();
         rows.push(("loopback", true, why));
     }
     rows.extend(refused(true).map(|why| ("loopback", false, why)));
