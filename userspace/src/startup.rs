@@ -3,6 +3,9 @@
 /// Feature, state, why; the form in which rows travel to the landing page, too.
 pub type Row = (String, String, String);
 
+/// Why XDP is off where nobody wants it.
+pub const NO_INTERFACE_NAMED: &str = "no interface is named (--xdp.interface)";
+
 /// The rows as a table with aligned columns, one line each, a heading above.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {

@@ -18,7 +18,12 @@ const CAPABILITIES_FOR_BPF: u64 = 1 << 12 | 1 << 21 | 1 << 39;
 /// Whether we are root, which package managers ask for.
 pub(crate) fn is_root() -> bool {
     // The owner of our own entry is our effective user; this needs no call to libc.
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    user_and_group().is_some_and(|(user, _)| user == 0)
+}
+
+/// Our effective user and group.
+pub(crate) fn user_and_group() -> Option<(u32, u32)> {
+    fs::metadata("/proc/self").ok().map(|own| (own.uid(), own.gid()))
 }
 
 /// Whether we may load eBPF programs and make network namespaces. Root in a container often may not.

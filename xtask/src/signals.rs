@@ -1,6 +1,8 @@
 //! Ctrl-C and SIGTERM -> a flag that loops look at, so that guards get to clean up.
 
-use std::process::Child;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,20 @@ pub(crate) fn catch() {
         // signal(2) asks for. It only stores to an atomic, which is async-signal-safe.
         unsafe { libc::signal(signal, handler) };
     }
+}
+
+/// Has the process that `command` becomes told to end when ours ends, even by SIGKILL. It is to be started by the main
+/// thread: the kernel goes by the end of the thread.
+pub(crate) fn end_with_us(command: &mut Command) {
+    let ask = || {
+        // SAFETY: PR_SET_PDEATHSIG takes one number, and concerns nobody but the process that calls.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec, `ask` makes one system call, which is async-signal-safe, and reads errno.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Whether a signal has asked us to stop since [`catch`].
@@ -49,7 +65,6 @@ pub(crate) fn terminate(child: &mut Child, grace: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn a_child_that_ignores_sigterm_is_killed() {

@@ -184,9 +184,10 @@ impl App {
             tail: config.web.tail,
         };
         let web = tokio::spawn(web.serve(Arc::clone(&daemon) as _, site, stop));
-        daemon.ready.store(true, Ordering::Relaxed);
         let observer = daemon.observe().context("starting the thread that looks once a second")?;
+        // Whoever has seen that it is ready finds the table in the log.
         report(&daemon.status(), config.log.format);
+        daemon.ready.store(true, Ordering::Relaxed);
         let service_manager = ServiceManager::from_environment();
         service_manager.ready();
 

@@ -9,6 +9,7 @@ use super::running::Daemon;
 use super::unix_seconds;
 use crate::{
     exposition::{Format, Sink},
+    kernel::doors::Doors,
     line::Dialects,
     live::{
         tail::{self, Tails},
@@ -16,7 +17,9 @@ use crate::{
     },
     pipeline::Pipeline,
     reload::MappingFile,
-    self_metrics, startup, tools, version,
+    self_metrics,
+    startup::{self, NO_INTERFACE_NAMED},
+    tools, version,
     web::Pages,
 };
 
@@ -128,29 +131,7 @@ impl Pages for Daemon {
             (open, sockets) => format!("on {open} of {sockets} UDP sockets; needs CAP_BPF and CAP_PERFMON"),
         };
         rows.push(row("socket filter", open > 0, why));
-        let attached: Vec<&str> = doors.attached().collect();
-        if !attached.is_empty() {
-            rows.push(row("xdp", true, format!("native mode on {}", attached.join(", "))));
-        }
-        for refused in doors.refused() {
-            let feature = if refused.loopback { "loopback" } else { "xdp" };
-            rows.push(row(feature, false, format!("{}: {}", refused.interface, refused.reason)));
-        }
-        if doors.loopback_open() {
-            rows.push(row(
-                "loopback",
-                true,
-                "on what this machine sends to itself; needs CAP_NET_ADMIN".to_owned(),
-            ));
-        } else if !doors.refused().any(|refused| refused.loopback) {
-            rows.push(row("loopback", false, "not asked for (--ebpf.loopback)".to_owned()));
-        }
-        if attached.is_empty() && doors.refused().all(|refused| refused.loopback) {
-            let why = doors
-                .xdp_refused()
-                .unwrap_or("no interface is named, or none of that name is there (--xdp.interface)");
-            rows.push(row("xdp", false, why.to_owned()));
-        }
+        rows.extend(door_rows(doors).into_iter().map(|(feature, on, why)| row(feature, on, why)));
         rows
     }
 
@@ -169,4 +150,39 @@ impl Pages for Daemon {
     fn quit(&self) {
         self.quit.notify_one();
     }
+}
+
+/// What doors 1 and 3 are open on, and why not on what was meant.
+fn door_rows(doors: &Doors) -> Vec<(&'static str, bool, String)> {
+    let mut rows = Vec::new();
+    let refused = |of_loopback: bool| {
+        let refused = doors.refused().filter(move |refused| refused.loopback == of_loopback);
+        refused.map(|refused| format!("{}: {}", refused.interface, refused.reason))
+    };
+    let attached: Vec<&str> = doors.attached().collect();
+    if !attached.is_empty() {
+        let why = format!("native mode on {}; needs CAP_NET_ADMIN as well", attached.join(", "));
+        rows.push(("xdp", true, why));
+    }
+    rows.extend(refused(false).map(|why| ("xdp", false, why)));
+    if rows.is_empty() {
+        let why = match (doors.xdp_refused(), doors.names_interfaces()) {
+            (_, false) => NO_INTERFACE_NAMED,
+            (Some(refused), true) => refused,
+            (None, true) => {
+                "no interface of a name given by --xdp.interface is there; one that comes is taken"
+            }
+        };
+        rows.push(("xdp", false, why.to_owned()));
+    }
+    let without_loopback = rows.len();
+    if doors.loopback_open() {
+        let why = "on what this machine sends to itself; needs CAP_NET_ADMIN as well".to_owned();
+        rows.push(("loopback", true, why));
+    }
+    rows.extend(refused(true).map(|why| ("loopback", false, why)));
+    if rows.len() == without_loopback {
+        rows.push(("loopback", false, "not asked for (--ebpf.loopback)".to_owned()));
+    }
+    rows
 }

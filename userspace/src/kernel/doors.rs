@@ -155,6 +155,12 @@ impl Doors {
         self.refused.values()
     }
 
+    /// Whether door 1 was asked for on any interface.
+    #[must_use]
+    pub fn names_interfaces(&self) -> bool {
+        !self.globs.is_empty()
+    }
+
     /// Named interfaces (not globs) that are not among `interfaces`.
     #[must_use]
     pub fn missing(&self, interfaces: &[Interface]) -> Vec<DoorError> {

@@ -94,6 +94,7 @@ impl Listeners {
             datagrams: datagrams.into_iter().map(Arc::new).collect(),
             streams: streams.iter().map(StreamView::of).collect(),
             connections_max,
+            udp_buffer_asked_bytes: options.receive_buffer_asked_bytes(),
         };
         Ok(Self { sockets, streams, files })
     }
@@ -149,6 +150,7 @@ pub struct Sockets {
     datagrams: Vec<Arc<DatagramSocket>>,
     streams: Vec<StreamView>,
     connections_max: usize,
+    udp_buffer_asked_bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -243,7 +245,7 @@ impl Sockets {
             for socket in self.datagrams.iter().filter(|socket| socket.transport() == transport) {
                 let mut why = socket.local_address().to_string();
                 if transport == Transport::Udp {
-                    why += &format!(", receive buffer {} KiB", socket.receive_buffer_bytes() >> 10);
+                    why += &buffer_summary(socket.receive_buffer_bytes(), self.udp_buffer_asked_bytes);
                 }
                 rows.push((name.clone(), "on".to_owned(), why));
             }
@@ -267,10 +269,31 @@ impl Sockets {
     }
 }
 
+/// What the kernel granted, in its own count, and what more of it needs.
+fn buffer_summary(granted_bytes: usize, asked_bytes: usize) -> String {
+    let (granted, asked) = (granted_bytes >> 10, (2 * asked_bytes) >> 10);
+    if granted >= asked {
+        format!(", receive buffer {granted} KiB")
+    } else {
+        format!(
+            ", receive buffer {granted} KiB; for the {asked} asked for it needs CAP_NET_ADMIN or net.core.rmem_max={asked_bytes}"
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Cli;
+
+    #[test]
+    fn a_buffer_that_is_smaller_than_asked_for_says_what_it_needs() {
+        assert_eq!(buffer_summary(32 << 20, 16 << 20), ", receive buffer 32768 KiB");
+        let less = buffer_summary(8 << 20, 16 << 20);
+        assert!(less.starts_with(", receive buffer 8192 KiB; "), "{less}");
+        assert!(less.contains("32768") && less.ends_with("rmem_max=16777216"), "{less}");
+    }
+
     use crate::config::Config;
 
     fn statsd(arguments: &[&str]) -> Statsd {

@@ -26,6 +26,14 @@ pub struct UdpOptions {
     pub timestamps: bool,
 }
 
+impl UdpOptions {
+    /// Bytes of receive buffer that are asked for; the kernel counts twice as many.
+    #[must_use]
+    pub fn receive_buffer_asked_bytes(self) -> usize {
+        self.receive_buffer_bytes.map_or(RECEIVE_BUFFER_BYTES, |bytes| bytes as usize)
+    }
+}
+
 /// Binds a socket. Datagrams queue in it from now on; nobody reads them yet.
 ///
 /// # Errors

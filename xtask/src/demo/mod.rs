@@ -108,6 +108,7 @@ fn start_daemon(
     command.args(args);
     // A group of its own: on Ctrl-C we stop the sender first, and the daemon then drains the rest.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    signals::end_with_us(&mut command);
     eprintln!("$ {}", command::shown(&command));
     command.stdin(Stdio::null()).spawn().context("starting the daemon")
 }
@@ -136,6 +137,7 @@ fn start_player(options: &Options, capture: &Path, network: &Network, to: Socket
     command.arg(format!("--to={to}"));
     command.arg(format!("--speed={}", options.speed)).arg(format!("--seconds={}", options.seconds));
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    signals::end_with_us(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the sender")
 }
 

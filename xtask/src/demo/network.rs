@@ -1,11 +1,14 @@
 //! Nothing -> a veth pair into a namespace of our own, taken away again on drop.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::{command, host};
+
+const NAMESPACE_PREFIX: &str = "rotameter-demo-";
 
 /// What the demo adds to the machine; dropping it removes all of it.
 pub(super) struct Network {
@@ -18,11 +21,12 @@ pub(super) struct Network {
 impl Network {
     /// Names carry our process id, so that two demos do not meet, and leftovers show their origin.
     pub(super) fn create() -> Result<Self> {
+        remove_leftovers();
         let id = std::process::id();
         let subnet = free_subnet(id)?;
         let [a, b, c, _] = subnet.octets();
         let network = Self {
-            namespace: format!("rotameter-demo-{id}"),
+            namespace: format!("{NAMESPACE_PREFIX}{id}"),
             our_end: format!("rmd{id}"),
             our_address: Ipv4Addr::new(a, b, c, 1),
         };
@@ -50,6 +54,26 @@ impl Drop for Network {
     }
 }
 
+/// Takes away what a demo left that was killed and could not. A veth end goes with the other one's namespace.
+fn remove_leftovers() {
+    let namespaces = output(&["netns", "list"]).unwrap_or_default();
+    for namespace in leftovers(&namespaces, |id| Path::new("/proc").join(id).exists()) {
+        eprintln!("demo: taking {namespace} away, which a demo left that was killed");
+        let _ = ip(&["netns", "del", namespace]);
+    }
+}
+
+/// Of the namespaces that `ip netns list` shows, those of demos that no longer run.
+fn leftovers(namespaces: &str, runs: impl Fn(&str) -> bool) -> Vec<&str> {
+    let names = namespaces.lines().filter_map(|line| line.split_whitespace().next());
+    names
+        .filter(|name| {
+            name.strip_prefix(NAMESPACE_PREFIX)
+                .is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) && !runs(id))
+        })
+        .collect()
+}
+
 /// A subnet of `10.213.0.0/16` that no address of this machine lies in. Private, since the daemon
 /// lets only private senders through door 1 by default.
 fn free_subnet(id: u32) -> Result<Ipv4Addr> {
@@ -71,4 +95,16 @@ fn ip(args: &[&str]) -> Result<()> {
 fn output(args: &[&str]) -> Result<String> {
     let program = host::find_program("ip").context("the command ip is missing; `cargo xtask setup`")?;
     command::output(Command::new(program).args(args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaces_of_demos_that_no_longer_run_are_left_over() {
+        let listed =
+            "rotameter-demo-12 (id: 3)\nrotameter-demo-13\nrotameter-demo-\nrotameter-demo-x\nother-12\n";
+        assert_eq!(leftovers(listed, |id| id == "13"), ["rotameter-demo-12"]);
+    }
 }

@@ -1,7 +1,7 @@
 //! A capture -> the same datagrams again, from the same source ports, at a chosen speed.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::ChildStdout;
@@ -56,7 +56,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         }
         thread::sleep(PAUSE);
     }
-    println!("{sent}");
+    // A demo that was killed reads no more.
+    let _ = writeln!(std::io::stdout(), "{sent}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::{Finding, Severity};
-use crate::live::Report;
+use crate::{live::Report, startup::NO_INTERFACE_NAMED};
 
 /// A share of the budget of series from which it is time to act.
 const SERIES_SHARE_MAX: f64 = 0.8;
@@ -87,11 +87,12 @@ pub(super) fn look(report: &Report, quiet: Duration, now: f64) -> Vec<Finding> {
         }
     }
     for (feature, state, why) in &report.startup {
-        if state == "off" && matches!(feature.as_str(), "socket filter" | "xdp") {
+        let unwanted = why == NO_INTERFACE_NAMED;
+        if state == "off" && !unwanted && matches!(feature.as_str(), "socket filter" | "xdp") {
             find(
                 "door-shut",
                 Severity::Note,
-                "the kernel does not count here; everything is right, only dearer",
+                "a door into the kernel is shut; everything is right, only dearer",
                 format!("{feature}: {why}"),
                 "docs/privileges.md lists what each door needs",
             );
@@ -247,6 +248,7 @@ mod tests {
     #[test]
     fn shut_doors_the_budget_the_clock_and_the_prefix_are_told() {
         check(|report| report.startup.push(row("xdp", "off", "why")), &["door-shut"]);
+        check(|report| report.startup.push(row("xdp", "off", NO_INTERFACE_NAMED)), &[]);
         check(|report| report.now.series = 81.0, &["series-budget"]);
         check(|report| report.time = 10_060.0, &["clock"]);
         check(|report| report.ready = false, &["not-ready"]);
