@@ -47,7 +47,7 @@ fn every_verdict_is_the_same_on_linux_6_1() {
         "echo on Linux $(uname -r)
          export ROTAMETER_BPF_OBJECT=/object PROPTEST_CASES=1
          exec /tests --include-ignored --nocapture --test-threads=1 \
-             kernel::frames kernel::payloads kernel::plain kernel::differential::generated kernel::sockets kernel::rings kernel::grace kernel::verifier",
+             kernel::frames kernel::payloads kernel::plain::several kernel::differential::generated kernel::sockets kernel::rings kernel::grace kernel::verifier",
     );
 }
 

@@ -34,10 +34,24 @@ fn senders() -> [(FrameBuilder, SocketAddr); 3] {
 /// Whether it was counted; that, and all else, must be as the models say.
 #[track_caller]
 fn check(kernel: &mut Loaded, hot: &Hot, payload: &[u8]) -> bool {
-    for (builder, source) in senders() {
-        let expected = expected(hot, Door::Xdp, payload, source);
-        assert_eq!(kernel.run_xdp(&builder.payload(payload)), expected, "{}", payload.escape_ascii());
-    }
+    senders().map(|sender| check_from(kernel, hot, &sender, payload))[0]
+}
+
+/// In one kind of frame only.
+#[track_caller]
+fn check_v4(kernel: &mut Loaded, hot: &Hot, payload: &[u8]) -> bool {
+    check_from(kernel, hot, &senders()[0], payload)
+}
+
+#[track_caller]
+fn check_from(
+    kernel: &mut Loaded,
+    hot: &Hot,
+    (builder, source): &(FrameBuilder, SocketAddr),
+    payload: &[u8],
+) -> bool {
+    let expected = expected(hot, Door::Xdp, payload, *source);
+    assert_eq!(kernel.run_xdp(&builder.payload(payload)), expected, "{}", payload.escape_ascii());
     hot.by_splitter(payload).verdict == Verdict::Counted
 }
 
@@ -76,16 +90,16 @@ fn a_plain_line_of_any_length_is_counted_if_every_byte_is_right() {
     let hot = promote(kernel, &lines.iter().map(String::as_bytes).collect::<Vec<_>>());
     for length in head_lengths() {
         let (head, kind) = (head(length), types[length % 2]);
-        for value in ["7", "0", "42", "128", "007", "1000"] {
-            let line = format!("{head}:{value}|{kind}");
-            assert!(check_both(kernel, &hot, line.as_bytes()), "{line}");
-            assert!(check_both(kernel, &hot, format!("{line}\n{line}").as_bytes()), "{line} twice");
-        }
         let line = format!("{head}:7|{kind}");
+        assert!(check_both(kernel, &hot, line.as_bytes()), "{line}");
+        assert!(check(kernel, &hot, format!("{line}\n{line}").as_bytes()), "{line} twice");
+        let value = ["0", "42", "007", "128", "1000"][length % 5];
+        let other = format!("{head}:{value}|{kind}");
+        assert!(check_both(kernel, &hot, other.as_bytes()), "{other}");
         for at in [0, length / 2, length - 1, length + 3] {
             let mut other = line.clone().into_bytes();
             other[at] ^= 8;
-            assert!(!check(kernel, &hot, &other));
+            assert!(!check_v4(kernel, &hot, &other));
         }
         check_bad_checksum(kernel, line.as_bytes());
     }
@@ -102,11 +116,11 @@ fn a_byte_that_no_head_has_is_never_counted() {
     let hot = promote(kernel, &[COUNTER, GAUGE, LONG].map(str::as_bytes));
     for line in [COUNTER, GAUGE, LONG] {
         let head = line.find(':').expect("it has one");
-        for at in [0, 1, 7, 8, head / 2, head - 1] {
-            for byte in [0, 1, b'\n', b'\r', b':', b'|', 0x1f, 0x7f, 0x80, 0xba, 0xc3, 0xff] {
+        for at in [0, head / 2, head - 1] {
+            for byte in [0, b'\n', b'\r', b':', b'|', 0x1f, 0x7f, 0x80, 0xba, 0xff] {
                 let mut other = line.as_bytes().to_vec();
                 other[at] = byte;
-                assert!(!check_both(kernel, &hot, &other), "{}", other.escape_ascii());
+                assert!(!check_v4(kernel, &hot, &other), "{}", other.escape_ascii());
             }
         }
         // Behind the head.
@@ -114,7 +128,7 @@ fn a_byte_that_no_head_has_is_never_counted() {
             for byte in [0, b'\n', b':', b'|', b'5', b'/', 0x7f, 0x80, 0xff] {
                 let mut other = line.as_bytes().to_vec();
                 other[at] = byte;
-                check_both(kernel, &hot, &other);
+                check_v4(kernel, &hot, &other);
             }
         }
     }
@@ -133,7 +147,7 @@ fn several_lines_are_never_taken_for_the_last_one() {
             let counted = check_both(kernel, &hot, format!("{first}\n{last}").as_bytes());
             assert_eq!(counted, all_hot, "{first} and {last}");
             for middle in lines() {
-                check_both(kernel, &hot, format!("{first}\n{middle}\n{last}").as_bytes());
+                check_v4(kernel, &hot, format!("{first}\n{middle}\n{last}").as_bytes());
             }
         }
     }

@@ -111,6 +111,8 @@ struct Case {
 const LINE_BYTES: u16 = 36;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+/// What a frame that is not ours may cost.
+const FOREIGN_NS_MAX: f64 = 15.0;
 /// Frames of one run.
 const REPEAT: u32 = 1_000_000;
 /// So few that the ring has room for them all; a full one would pass instead.
@@ -160,10 +162,19 @@ pub fn measure(object: &[u8], runs: usize) -> anyhow::Result<Findings> {
             None => row,
         });
     }
+    let foreign = cases.iter().zip(&costs_ns).filter(|(case, _)| case.verdict == XDP_PASS);
+    let net_rows: Vec<Row> = foreign
+        .map(|(case, costs)| {
+            let net: Vec<f64> = costs.iter().zip(&empty_ns).map(|(cost, empty)| cost - empty).collect();
+            let name = format!("{}, less the empty program", case.name);
+            Row::new("kernel-cost", &name, "ns", &net).at_most(FOREIGN_NS_MAX)
+        })
+        .collect();
     let plots = vec![
         plot(&cases, &rows, "lines", |(lines, bytes)| (bytes == LINE_BYTES).then_some(f64::from(lines))),
         plot(&cases, &rows, "bytes of one line", |(lines, bytes)| (lines == 1).then_some(f64::from(bytes))),
     ];
+    rows.extend(net_rows);
     Ok(Findings { rows, plots, notes: Vec::new() })
 }
 
@@ -247,7 +258,14 @@ fn cases(object: &mut Object) -> anyhow::Result<Vec<Case>> {
         ("not ours: ARP", frame().ethertype(0x0806).payload(one)),
     ] {
         let (name, shape) = (name.to_owned(), None);
-        cases.push(Case { name, shape, frame, verdict: XDP_PASS, repeat: REPEAT, limit_ns: Some(15.0) });
+        cases.push(Case {
+            name,
+            shape,
+            frame,
+            verdict: XDP_PASS,
+            repeat: REPEAT,
+            limit_ns: Some(FOREIGN_NS_MAX),
+        });
     }
     Ok(cases)
 }
