@@ -23,7 +23,7 @@ mod signalfx;
 mod tags;
 pub mod tally;
 
-use block::{BLOCK_BYTES, Block};
+use block::{BLOCK_BYTES, BYTES_MIN};
 pub use event::{Event, EventKind};
 pub use head::Dialects;
 pub use parser::Parser;
@@ -65,14 +65,14 @@ pub fn split_value(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 /// it is not as nearly every line is: then [`any_line`] knows.
 #[inline(always)]
 #[must_use]
-pub fn plain_line<B: Block>(block: B, payload: &[u8]) -> Option<NextLine<'_>> {
+pub fn plain_line(payload: &[u8]) -> Option<NextLine<'_>> {
     let length = payload.len();
     let (colon, bar, is_last_mark);
     if length <= BLOCK_BYTES {
-        if length < B::BYTES_MIN {
+        if length < BYTES_MIN {
             return None;
         }
-        let marks = block.marks(payload);
+        let marks = block::marks(payload);
         let behind = marks & marks.wrapping_sub(1);
         (colon, bar) = (marks.trailing_zeros() as usize, behind.trailing_zeros() as usize);
         is_last_mark = behind & behind.wrapping_sub(1) == 0;
@@ -81,7 +81,7 @@ pub fn plain_line<B: Block>(block: B, payload: &[u8]) -> Option<NextLine<'_>> {
         let second = length.min(2 * BLOCK_BYTES) - BLOCK_BYTES;
         let marks_from = |at: usize| {
             let bytes = payload.get(at..).and_then(<[u8]>::first_chunk::<BLOCK_BYTES>);
-            bytes.map_or(0, |bytes| u128::from(block.marks(bytes))) << at
+            bytes.map_or(0, |bytes| u128::from(block::marks(bytes))) << at
         };
         let marks = marks_from(0) | marks_from(second);
         let behind = marks & marks.wrapping_sub(1);
@@ -147,7 +147,6 @@ pub struct NextLine<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::block::Portable;
     use super::*;
 
     fn texts(payload: &[u8]) -> Vec<&str> {
@@ -178,11 +177,7 @@ mod tests {
                 let payload = rest.expect("as many lines");
                 let next = any_line(payload);
                 proptest::prop_assert_eq!((next.line, next.split), (line, split_value(line)));
-                proptest::prop_assert_eq!(plain_line(Portable, payload).unwrap_or(next), next);
-                #[cfg(target_arch = "x86_64")]
-                if let Some(wide) = block::Wide::detect() {
-                    proptest::prop_assert_eq!(plain_line(wide, payload).unwrap_or(next), next);
-                }
+                proptest::prop_assert_eq!(plain_line(payload).unwrap_or(next), next);
                 rest = next.rest;
             }
             proptest::prop_assert_eq!(rest, None);

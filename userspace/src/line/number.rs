@@ -4,7 +4,7 @@
 //! floats, underscores between digits, `inf` and `nan` in any case. Rust's own parser knows neither
 //! of the first two, and takes `1e400` for infinity where Go reports an error.
 
-use super::block::Block;
+use super::block;
 
 /// Why a text is no value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,8 +37,8 @@ pub fn parse(text: &[u8]) -> Result<f64, NumberError> {
 ///
 /// As [`parse`].
 #[inline(always)]
-pub fn parse_last(block: impl Block, front: &[u8], value: &[u8]) -> Result<f64, NumberError> {
-    match block.decimal(front, value) {
+pub fn parse_last(front: &[u8], value: &[u8]) -> Result<f64, NumberError> {
+    match block::decimal(front, value) {
         Some(number) => Ok(number),
         None => parse_apart(value),
     }
@@ -286,7 +286,6 @@ fn scaled(mantissa: u64, lost_bits: bool, power: i64) -> f64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::block::Portable;
     use super::*;
 
     #[track_caller]
@@ -428,7 +427,7 @@ mod tests {
             for value in [value.into_bytes(), noise] {
                 let front = [name.as_bytes(), &value].concat();
                 let read = |value: Result<f64, NumberError>| value.map(f64::to_bits);
-                prop_assert_eq!(read(parse_last(Portable, &front, &value)), read(parse(&value)), "{}", value.escape_ascii());
+                prop_assert_eq!(read(parse_last(&front, &value)), read(parse(&value)), "{}", value.escape_ascii());
             }
         }
 

@@ -4,7 +4,7 @@
 //! may stand in a line, dialect by dialect; here one look at the name rules all of that out.
 
 use super::sample::{self, SampleType};
-use super::{Dialects, Event, EventKind, block::Portable, number, plain_line};
+use super::{Dialects, Event, EventKind, number, plain_line};
 
 /// Bytes that are looked at in one step.
 const STEP: usize = 16;
@@ -12,7 +12,7 @@ const STEP: usize = 16;
 /// The event of a line that is plain: cacheable, with no tags, no rate and no error. `None` of any other
 /// one, which may be just as good.
 pub(super) fn event(line: &[u8], dialects: Dialects) -> Option<Event<'_>> {
-    let next = plain_line(Portable, line)?;
+    let next = plain_line(line)?;
     let (head, value, tail) = next.split?;
     let (kind, divisor) = match sample::sample_type(str::from_utf8(tail.get(1..)?).ok()?) {
         SampleType::Counter => (EventKind::Counter, 1.0),
@@ -24,7 +24,7 @@ pub(super) fn event(line: &[u8], dialects: Dialects) -> Option<Event<'_>> {
     if next.rest.is_some() || !is_plain_name(head, dialects) {
         return None;
     }
-    let raw = number::parse_last(Portable, line.get(..head.len() + 1 + value.len())?, value).ok()?;
+    let raw = number::parse_last(line.get(..head.len() + 1 + value.len())?, value).ok()?;
     let name = str::from_utf8(head).ok()?;
     Some(Event { name, kind, raw, divisor, times: 1, tags: &[], dogstatsd: false, cacheable: true })
 }

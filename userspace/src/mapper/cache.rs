@@ -8,7 +8,6 @@ pub use super::line_key::LineKey;
 use super::line_key::{LineHasher, Shape};
 use super::line_table::LineTable;
 use super::line_text::LineText;
-use crate::line::block::{Block, Portable};
 use crate::registry::SeriesId;
 use crate::sender::SenderId;
 
@@ -218,46 +217,39 @@ impl RecipeCache {
         }
     }
 
-    /// The key of a line; hashed with a seed, for names come from the network. All of one cache are to be
-    /// made by the same kind of block.
+    /// The key of a line; hashed with a seed, for names come from the network.
     #[inline(always)]
     #[must_use]
-    pub fn key<'a>(
-        &self,
-        block: impl Block,
-        sender: SenderId,
-        head: &'a [u8],
-        tail: &'a [u8],
-    ) -> LineKey<'a> {
-        self.hasher.key(block, sender, head, tail)
+    pub fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
+        self.hasher.key(sender, head, tail)
     }
 
     /// The entry of a line, if it is known.
     #[must_use]
-    pub fn find(&self, block: impl Block, key: &LineKey<'_>) -> Option<EntryIndex> {
-        self.table.find(key.table_hash(), |index| self.is_of(block, key, index))
+    pub fn find(&self, key: &LineKey<'_>) -> Option<EntryIndex> {
+        self.table.find(key.table_hash(), |index| self.is_of(key, index))
     }
 
     #[inline(always)]
-    fn is_of(&self, block: impl Block, key: &LineKey<'_>, index: EntryIndex) -> bool {
+    fn is_of(&self, key: &LineKey<'_>, index: EntryIndex) -> bool {
         let Some(entry) = self.entries.get(index as usize) else { return false };
-        entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(block, &entry.text)
+        entry.shape == key.shape && entry.tail_word == key.tail_word && key.is_of(&entry.text)
     }
 
     /// The same, to be counted.
     #[inline(always)]
-    pub fn hit(&mut self, block: impl Block, key: &LineKey<'_>) -> Option<Hit<'_>> {
+    pub fn hit(&mut self, key: &LineKey<'_>) -> Option<Hit<'_>> {
         let index = match self.table.first(key.table_hash()) {
-            Some(index) if self.is_of(block, key, index) => index,
-            _ => self.find_apart(block, *key)?,
+            Some(index) if self.is_of(key, index) => index,
+            _ => self.find_apart(*key)?,
         };
         Some(Hit { entry: self.entries.get_mut(index as usize)?, touched: &mut self.touched, index })
     }
 
     /// Where another line is in the way. By value, so that all others have nothing to keep for it.
     #[inline(never)]
-    fn find_apart(&self, block: impl Block, key: LineKey<'_>) -> Option<EntryIndex> {
-        self.find(block, &key)
+    fn find_apart(&self, key: LineKey<'_>) -> Option<EntryIndex> {
+        self.find(&key)
     }
 
     /// Says that [`RecipeCache::insert`] will be asked to remember this line.
@@ -273,7 +265,7 @@ impl RecipeCache {
         if head.len() + tail.len() > LINE_BYTES_MAX {
             return None;
         }
-        if let Some(index) = self.find(Portable, key) {
+        if let Some(index) = self.find(key) {
             let entry = self.entries.get_mut(index as usize)?;
             entry.recipe = recipe;
             return Some(index);
@@ -411,13 +403,13 @@ mod tests {
     }
 
     fn insert(cache: &mut RecipeCache, head: &str, times: u64) {
-        let key = cache.key(Portable, SenderId::UNKNOWN, head.as_bytes(), b"|c");
+        let key = cache.key(SenderId::UNKNOWN, head.as_bytes(), b"|c");
         cache.insert(&key, recipe(times), true);
     }
 
     fn find(cache: &mut RecipeCache, head: &str) -> Option<u64> {
-        let key = cache.key(Portable, SenderId::UNKNOWN, head.as_bytes(), b"|c");
-        cache.hit(Portable, &key).map(|hit| hit.count().times)
+        let key = cache.key(SenderId::UNKNOWN, head.as_bytes(), b"|c");
+        cache.hit(&key).map(|hit| hit.count().times)
     }
 
     #[test]
@@ -430,15 +422,15 @@ mod tests {
             (find(&mut cache, "a"), find(&mut cache, "b"), find(&mut cache, "c")),
             (Some(3), Some(2), None)
         );
-        assert_eq!(cache.find(Portable, &cache.key(Portable, SenderId::UNKNOWN, b"a|", b"c")), None);
+        assert_eq!(cache.find(&cache.key(SenderId::UNKNOWN, b"a|", b"c")), None);
     }
 
     #[test]
     fn a_line_of_another_sender_is_another_line() {
         let mut cache = RecipeCache::new(10);
         insert(&mut cache, "a", 1);
-        let key = cache.key(Portable, SenderId(7), b"a", b"|c");
-        assert_eq!(cache.find(Portable, &key), None);
+        let key = cache.key(SenderId(7), b"a", b"|c");
+        assert_eq!(cache.find(&key), None);
         cache.insert(&key, recipe(2), false);
         assert_eq!((cache.len(), find(&mut cache, "a")), (2, Some(1)));
     }
@@ -447,8 +439,7 @@ mod tests {
     fn a_full_cache_stays_within_its_bound_and_keeps_what_is_used_or_promoted() {
         let mut cache = RecipeCache::new(8);
         insert(&mut cache, "promoted", 1);
-        let index =
-            cache.find(Portable, &cache.key(Portable, SenderId::UNKNOWN, b"promoted", b"|c")).unwrap();
+        let index = cache.find(&cache.key(SenderId::UNKNOWN, b"promoted", b"|c")).unwrap();
         cache.entry_mut(index).unwrap().slot = Some(0);
         for n in 0..1000 {
             insert(&mut cache, &format!("cold{n}"), n);

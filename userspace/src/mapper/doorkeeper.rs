@@ -23,7 +23,16 @@ impl Doorkeeper {
     /// Brings what is known of a hash into the cache, for one who will ask later.
     #[inline]
     pub(super) fn touch(&self, hash: u64) {
-        std::hint::black_box(self.words.get(self.bit(hash) / 64).copied());
+        let Some(word) = self.words.get(self.bit(hash) / 64) else { return };
+        #[cfg(target_arch = "x86_64")]
+        #[expect(unsafe_code, reason = "a load would be waited for: some 40 of 660 ns for a new name")]
+        // SAFETY: each processor of this architecture has the instruction, and it loads nothing.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        std::hint::black_box(*word);
     }
 
     /// The bits that the cache's table does not begin with.

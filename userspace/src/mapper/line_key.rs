@@ -2,7 +2,7 @@
 //!
 //! Both are done for every line, on texts of 20 to 60 bytes of ever other lengths. A loop over them, as
 //! libraries have it for any length, costs most where it ends, because the processor did not expect it
-//! there; so here a text of up to 64 bytes is a [`Block`], and one of up to 128 bytes is two, which overlap as
+//! there; so here a text of up to 64 bytes is a [`block`], and one of up to 128 bytes is two, which overlap as
 //! they must.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use super::line_text::{LineText, SHORT_TAIL_BYTES};
 use crate::{
-    line::block::{BLOCK_BYTES, Block, fold, piece},
+    line::block::{self, BLOCK_BYTES, BYTES_MIN, fold, piece},
     sender::SenderId,
 };
 
@@ -70,28 +70,22 @@ impl LineHasher {
     }
 
     #[inline(always)]
-    pub(super) fn key<'a>(
-        &self,
-        block: impl Block,
-        sender: SenderId,
-        head: &'a [u8],
-        tail: &'a [u8],
-    ) -> LineKey<'a> {
+    pub(super) fn key<'a>(&self, sender: SenderId, head: &'a [u8], tail: &'a [u8]) -> LineKey<'a> {
         let tail_word =
-            if SHORT_TAILS.contains(&tail.len()) { block.word(tail) } else { self.any_text(tail) };
+            if SHORT_TAILS.contains(&tail.len()) { block::word(tail) } else { self.any_text(tail) };
         let shape = Shape::new(head, tail, sender);
-        let texts = self.text(block, head) ^ tail_word;
+        let texts = self.text(head) ^ tail_word;
         LineKey { hash: fold(texts ^ self.last, shape.0 ^ self.seeds[0]), shape, tail_word, head, tail }
     }
 
     #[inline(always)]
-    fn text<B: Block>(&self, block: B, text: &[u8]) -> u64 {
-        if (B::BYTES_MIN..=BLOCK_BYTES).contains(&text.len()) {
-            return block.hash(text, &self.seeds);
+    fn text(&self, text: &[u8]) -> u64 {
+        if (BYTES_MIN..=BLOCK_BYTES).contains(&text.len()) {
+            return block::hash(text, &self.seeds);
         }
         match (text.first_chunk::<BLOCK_BYTES>(), text.last_chunk::<BLOCK_BYTES>()) {
             (Some(first), Some(last)) if text.len() <= 2 * BLOCK_BYTES => {
-                let (first, last) = (block.hash(first, &self.seeds), block.hash(last, &self.seeds));
+                let (first, last) = (block::hash(first, &self.seeds), block::hash(last, &self.seeds));
                 fold(first ^ self.last, last ^ self.seeds[1])
             }
             _ => self.any_text(text),
@@ -125,26 +119,27 @@ impl LineKey<'_> {
 
     /// Whether `known` is the text of this line. The caller has compared shapes and the words of the tails.
     #[inline(always)]
-    pub(super) fn is_of(&self, block: impl Block, known: &LineText) -> bool {
+    pub(super) fn is_of(&self, known: &LineText) -> bool {
         if self.head.len() <= BLOCK_BYTES && SHORT_TAILS.contains(&self.tail.len()) {
-            return is_same(block, self.head, known.short_head(self.head.len()));
+            return is_same(self.head, known.short_head(self.head.len()));
         }
         let (head, tail) = known.parts(self.shape);
-        head.len() == self.head.len() && is_same(block, self.head, head) && tail == self.tail
+        head.len() == self.head.len() && is_same(self.head, head) && tail == self.tail
     }
 }
 
 /// Whether two texts of one length are the same.
 #[inline(always)]
-fn is_same<B: Block>(block: B, one: &[u8], other: &[u8]) -> bool {
-    if (B::BYTES_MIN..=BLOCK_BYTES).contains(&one.len()) {
-        return block.is_same(one, other);
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if (BYTES_MIN..=BLOCK_BYTES).contains(&one.len()) {
+        return block::is_same(one, other);
     }
     match (one.first_chunk::<BLOCK_BYTES>(), one.last_chunk::<BLOCK_BYTES>()) {
         (Some(first), Some(last)) if one.len() <= 2 * BLOCK_BYTES => {
             let (other_first, other_last) = (other.first_chunk(), other.last_chunk());
-            let is_same =
-                |one, other: Option<&[u8; BLOCK_BYTES]>| other.is_some_and(|other| block.is_same(one, other));
+            let is_same = |one, other: Option<&[u8; BLOCK_BYTES]>| {
+                other.is_some_and(|other| block::is_same(one, other))
+            };
             is_same(first, other_first) && is_same(last, other_last)
         }
         _ => one == other,
@@ -164,7 +159,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::line::block::Portable;
 
     #[test]
     fn each_byte_and_each_length_counts() {
@@ -175,19 +169,17 @@ mod tests {
             for tail in [0, 1, 2, 3, 4, 8, 9, 16, 17, 65].into_iter().filter(|tail| *tail <= text.len()) {
                 let split = text.len() - tail;
                 let (head, tail) = text.split_at(split);
-                let key = hasher.key(Portable, SenderId::UNKNOWN, head, tail);
+                let key = hasher.key(SenderId::UNKNOWN, head, tail);
                 let known = LineText::new(head, tail);
                 let is_same = |other: &LineKey<'_>| {
-                    key.shape == other.shape
-                        && key.tail_word == other.tail_word
-                        && other.is_of(Portable, &known)
+                    key.shape == other.shape && key.tail_word == other.tail_word && other.is_of(&known)
                 };
                 assert!(is_same(&key));
                 for at in 0..text.len() {
                     let mut other = text.clone();
                     other[at] ^= 1;
                     let (head, tail) = other.split_at(split);
-                    let other_key = hasher.key(Portable, SenderId::UNKNOWN, head, tail);
+                    let other_key = hasher.key(SenderId::UNKNOWN, head, tail);
                     assert!(!is_same(&other_key), "byte {at} of {length}, split at {split}");
                     assert_ne!(other_key.hash, key.hash);
                 }
@@ -203,7 +195,7 @@ mod tests {
         for n in 0..20_000 {
             let head = format!("airflow.ti.finish.dag_{}.task_{n}.success", n % 500);
             for tail in [&b"|c"[..], b"|ms", b"|c|#dag_id:x"] {
-                let key = hasher.key(Portable, SenderId::UNKNOWN, head.as_bytes(), tail);
+                let key = hasher.key(SenderId::UNKNOWN, head.as_bytes(), tail);
                 hashes.insert(key.hash);
                 places[key.table_hash() as usize % 1024] += 1;
             }
@@ -215,7 +207,7 @@ mod tests {
     #[test]
     fn another_sender_or_another_cut_is_another_line() {
         let hasher = LineHasher::new();
-        let hash = |sender, head, tail| hasher.key(Portable, SenderId(sender), head, tail).hash;
+        let hash = |sender, head, tail| hasher.key(SenderId(sender), head, tail).hash;
         assert_ne!(hash(1, b"a", b"|c"), hash(2, b"a", b"|c"));
         assert_ne!(hash(1, b"a|", b"c"), hash(1, b"a", b"|c"));
     }

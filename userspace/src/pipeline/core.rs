@@ -10,11 +10,7 @@ use crate::{
     datagram::{Datagram, Source},
     kernel::{object::Tables, promotion::Promotion},
     ledger::{EventError, Ledger, Mapping},
-    line::{
-        EventKind, NextLine, Parser, Tally, any_line,
-        block::{Block, Portable},
-        number, plain_line,
-    },
+    line::{EventKind, NextLine, Parser, Tally, any_line, block, number, plain_line},
     live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
@@ -25,9 +21,6 @@ use crate::{
     relay::Relay,
     sender::{SenderId, SenderTable},
 };
-
-#[cfg(target_arch = "x86_64")]
-use crate::line::block::Wide;
 
 /// How a line came.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +37,6 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub struct Core {
     pub(super) parser: Parser,
-    /// Whether the processor has it.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) wide: Option<Wide>,
     pub registry: Registry,
     pub cache: RecipeCache,
     pub ledger: Ledger,
@@ -94,7 +84,7 @@ impl Core {
     }
 
     /// Takes the first line of what is left of a payload; returns what follows it.
-    #[inline]
+    #[inline(never)]
     fn take_next<'a>(
         &mut self,
         payload: &'a [u8],
@@ -102,52 +92,9 @@ impl Core {
         sender: SenderId,
         now: Timestamp,
     ) -> Option<&'a [u8]> {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(wide) = self.wide {
-            #[expect(unsafe_code, reason = "what the processor has is known since the start only")]
-            // SAFETY: the value says that the processor has what the function needs.
-            return unsafe { self.take_wide(wide, payload, datagram, sender, now) };
-        }
-        self.take_portable(payload, datagram, sender, now)
-    }
-
-    #[inline(never)]
-    fn take_portable<'a>(
-        &mut self,
-        payload: &'a [u8],
-        datagram: &Datagram<'_>,
-        sender: SenderId,
-        now: Timestamp,
-    ) -> Option<&'a [u8]> {
-        self.take_by(Portable, payload, datagram, sender, now)
-    }
-
-    /// The same in fewer instructions.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-    fn take_wide<'a>(
-        &mut self,
-        wide: Wide,
-        payload: &'a [u8],
-        datagram: &Datagram<'_>,
-        sender: SenderId,
-        now: Timestamp,
-    ) -> Option<&'a [u8]> {
-        self.take_by(wide, payload, datagram, sender, now)
-    }
-
-    #[inline(always)]
-    fn take_by<'a>(
-        &mut self,
-        block: impl Block,
-        payload: &'a [u8],
-        datagram: &Datagram<'_>,
-        sender: SenderId,
-        now: Timestamp,
-    ) -> Option<&'a [u8]> {
-        match plain_line(block, payload) {
-            Some(next) => self.take_line(block, &next, datagram, sender, now),
-            None => self.take_odd_line(block, payload, datagram, sender, now),
+        match plain_line(payload) {
+            Some(next) => self.take_line(&next, datagram, sender, now),
+            None => self.take_odd_line(payload, datagram, sender, now),
         }
     }
 
@@ -155,7 +102,6 @@ impl Core {
     #[inline(always)]
     fn take_line<'a>(
         &mut self,
-        block: impl Block,
         next: &NextLine<'a>,
         datagram: &Datagram<'_>,
         sender: SenderId,
@@ -166,9 +112,9 @@ impl Core {
             self.take_unknown(next.line, None, sender, datagram, now);
             return next.rest;
         };
-        let key = self.cache.key(block, sender, head, tail);
+        let key = self.cache.key(sender, head, tail);
         let front = next.line.get(..head.len() + 1 + value.len()).unwrap_or_default();
-        if !self.take_warm(block, &key, front, value, datagram, now) {
+        if !self.take_warm(&key, front, value, datagram, now) {
             self.take_unknown(next.line, Some(key), sender, datagram, now);
         }
         next.rest
@@ -192,13 +138,12 @@ impl Core {
     #[inline(never)]
     fn take_odd_line<'a>(
         &mut self,
-        block: impl Block,
         payload: &'a [u8],
         datagram: &Datagram<'_>,
         sender: SenderId,
         now: Timestamp,
     ) -> Option<&'a [u8]> {
-        self.take_line(block, &any_line(payload), datagram, sender, now)
+        self.take_line(&any_line(payload), datagram, sender, now)
     }
 
     /// Takes a line that is known, and returns whether it is. What is always the same of nearly all of
@@ -206,16 +151,15 @@ impl Core {
     #[inline(always)]
     fn take_warm(
         &mut self,
-        block: impl Block,
         key: &LineKey<'_>,
         front: &[u8],
         value: &[u8],
         datagram: &Datagram<'_>,
         now: Timestamp,
     ) -> bool {
-        let Some(hit) = self.cache.hit(block, key) else { return false };
+        let Some(hit) = self.cache.hit(key) else { return false };
         // A plain number has no sign.
-        let (raw, relative) = match block.decimal(front, value) {
+        let (raw, relative) = match block::decimal(front, value) {
             Some(raw) => (raw, false),
             None => match number::parse_apart(value) {
                 Ok(raw) => (raw, matches!(value.first(), Some(b'+' | b'-'))),

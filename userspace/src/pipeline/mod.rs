@@ -29,8 +29,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use self::{cardinality::Cardinality, core::Core};
 use self::{copies::Copies, repeats::Repeats};
-#[cfg(target_arch = "x86_64")]
-use crate::line::block::Wide;
 use crate::{
     clock::{Timestamp, WallClock},
     datagram::Datagram,
@@ -121,8 +119,6 @@ impl Pipeline {
         let promotion = tables.as_ref().map(|tables| Promotion::new(tables.sizes.slots, options.promotion));
         let core = Core {
             parser: Parser::new(options.dialects),
-            #[cfg(target_arch = "x86_64")]
-            wide: Wide::detect(),
             registry: Registry::new(options.registry),
             cache: RecipeCache::new(options.cached_lines_max),
             ledger: Ledger::default(),
