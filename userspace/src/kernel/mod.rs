@@ -2,6 +2,7 @@
 
 pub mod interfaces;
 
+pub mod cpus;
 pub mod object;
 mod permission;
 
