@@ -8,6 +8,7 @@ mod permission;
 
 pub mod doors;
 pub mod drainer;
+mod listen_set;
 
 pub mod memory_map;
 
