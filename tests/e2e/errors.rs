@@ -102,6 +102,20 @@ fn loopback_has_no_native_xdp() {
     daemon.stop();
 }
 
+/// A row for each CPU that there may be: with fewer, what comes on the others would be nobody's.
+#[test]
+#[ignore = "needs root: network namespaces, CAP_BPF"]
+fn where_the_cpus_cannot_be_counted_the_doors_stay_shut() {
+    let world = World::new();
+    let mut command = world.ours.command("unshare");
+    let hide = "mount --make-rprivate / && mount -t tmpfs none /sys && exec \"$0\"";
+    command.args(["--mount", "sh", "-c", hide]).arg(binary());
+    let mut daemon = Daemon::spawn(&world.ours, command, &[]);
+    assert!(daemon.wait_for(|daemon| matches!(daemon.get("/-/ready"), Ok((200, _)))));
+    check_says(&daemon, &["socket filter  off", "/sys/devices/system/cpu/possible", "mount /sys"]);
+    daemon.stop();
+}
+
 #[test]
 #[ignore = "needs root: network namespaces, CAP_BPF"]
 fn without_capabilities_the_doors_stay_shut_and_the_table_says_why() {

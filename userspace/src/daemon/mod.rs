@@ -29,8 +29,8 @@ use self::{
 use crate::{
     config::{self, Config, EbpfMode, LogFormat, Mapping},
     kernel::{
+        cpus::possible_cpus,
         drainer::Drainer,
-        object::possible_cpus,
         promotion::{PromotionOptions, lines_per_second_that_pay},
     },
     line::Dialects,
@@ -283,7 +283,7 @@ fn pipeline_options(
     // What a slot counts has no bytes that could be relayed, and no sender, so nothing may get one.
     let whole = relay.is_some() || senders.is_some();
     let chosen = config.promotion.lines_per_second_min;
-    let worth_it = || chosen.unwrap_or_else(|| lines_per_second_that_pay(possible_cpus()));
+    let worth_it = || chosen.unwrap_or_else(|| lines_per_second_that_pay(possible_cpus().unwrap_or(1)));
     let promote = if whole { f64::INFINITY } else { worth_it() };
     PipelineOptions {
         dialects: dialects(config),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::AsFd,
 };
 
@@ -15,10 +15,11 @@ use aya::{
         tc::TcAttachOptions,
     },
 };
-use ingest_ebpf::layout::{LISTEN_LOOPBACK, LISTEN_VIRTUAL, ListenEntry, ListenKey, address_words};
+use ingest_ebpf::layout::{ListenEntry, ListenKey};
 
 use super::{
     interfaces::{Interface, InterfaceGlob},
+    listen_set,
     object::{Object, ObjectError, Shared},
 };
 
@@ -286,15 +287,16 @@ impl Doors {
     }
 
     fn update_listen_set(&mut self, interfaces: &[Interface]) {
-        let wanted = self.wanted_listen_set(interfaces);
+        let ways = listen_set::ways_in(interfaces, &self.sockets, |index| self.attached.contains_key(&index));
+        let wanted: HashSet<ListenKey> = ways.iter().map(|(key, _)| *key).collect();
         let mut changed = false;
-        for key in self.listen.difference(&wanted.keys().copied().collect()).copied().collect::<Vec<_>>() {
+        for key in self.listen.difference(&wanted).copied().collect::<Vec<_>>() {
             if self.object.listen.remove(&Shared(key)).is_ok() {
                 changed = true;
             }
             self.listen.remove(&key);
         }
-        for (key, flags) in wanted {
+        for (key, flags) in ways {
             if self.listen.contains(&key) {
                 continue;
             }
@@ -312,78 +314,17 @@ impl Doors {
         }
     }
 
-    /// Every way on which a frame for one of our sockets can come in at an attached interface.
-    fn wanted_listen_set(&self, interfaces: &[Interface]) -> ListenSet {
-        let mut wanted = ListenSet::new();
-        // Nothing on a wire goes to a loopback address; the stack drops what claims to.
-        let all: Vec<IpAddr> =
-            interfaces.iter().flat_map(|interface| &interface.addresses).copied().collect();
-        let own: Vec<IpAddr> = all.iter().copied().filter(|address| !address.is_loopback()).collect();
-        for interface in interfaces.iter().filter(|interface| self.attached.contains_key(&interface.index)) {
-            let (flags, own) = match interface.kind.as_deref() {
-                // Checksums are computed where a datagram leaves the machine, which it does not here.
-                _ if interface.loopback => (LISTEN_VIRTUAL | LISTEN_LOOPBACK, &all),
-                Some("veth") => (LISTEN_VIRTUAL, &own),
-                _ => (0, &own),
-            };
-            let untagged = interface.mac.map(|mac| (0, mac));
-            let tagged = interfaces.iter().filter_map(|other| {
-                let vlan = other.vlan.filter(|vlan| vlan.parent == interface.index)?;
-                Some((vlan.id, other.mac?))
-            });
-            for (vlan, mac) in untagged.into_iter().chain(tagged) {
-                for socket in &self.sockets {
-                    for address in addresses_of(*socket, own) {
-                        let key = ListenKey {
-                            interface: interface.index,
-                            port: socket.port().to_be(),
-                            mac,
-                            vlan: vlan.to_be(),
-                            padding: 0,
-                            address: address_words(octets(address)),
-                        };
-                        wanted.insert(key, flags);
-                    }
-                }
-            }
-        }
-        wanted
-    }
-
     /// The loader's handle, for the log map.
     pub fn object(&mut self) -> &mut Object {
         &mut self.object
     }
 }
 
-type ListenSet = std::collections::HashMap<ListenKey, u32>;
-
 impl std::fmt::Debug for Doors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Doors")
             .field("attached", &self.attached().collect::<Vec<_>>())
             .finish_non_exhaustive()
-    }
-}
-
-/// The addresses to which a datagram for `socket` may be sent.
-fn addresses_of(socket: SocketAddr, own: &[IpAddr]) -> Vec<IpAddr> {
-    match socket.ip() {
-        // A wildcard socket over IPv6 takes both families, as the listener binds it.
-        IpAddr::V6(address) if address.is_unspecified() => own.to_vec(),
-        IpAddr::V4(address) if address.is_unspecified() => {
-            own.iter().copied().filter(IpAddr::is_ipv4).collect()
-        }
-        // Nothing goes there where that is not our own.
-        address if address.is_loopback() => own.iter().copied().filter(|own| *own == address).collect(),
-        address => vec![address],
-    }
-}
-
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
     }
 }
 
@@ -410,22 +351,5 @@ fn syscall_code(error: &ProgramError) -> Option<i32> {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         ProgramError::IOError(error) => error.raw_os_error(),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wildcard_socket_listens_on_every_address_of_its_families() {
-        let own: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        assert_eq!(addresses_of("[::]:9125".parse().unwrap(), &own), own);
-        assert_eq!(addresses_of("0.0.0.0:9125".parse().unwrap(), &own), own[..1]);
-        assert_eq!(addresses_of("127.0.0.1:9125".parse().unwrap(), &own), [] as [IpAddr; 0]);
-        assert_eq!(
-            addresses_of("10.0.0.9:9125".parse().unwrap(), &own),
-            ["10.0.0.9".parse::<IpAddr>().unwrap()]
-        );
     }
 }

@@ -2,11 +2,13 @@
 
 pub mod interfaces;
 
+pub mod cpus;
 pub mod object;
 mod permission;
 
 pub mod doors;
 pub mod drainer;
+mod listen_set;
 
 pub mod memory_map;
 

@@ -25,6 +25,7 @@ use tracing::debug;
 
 use super::{
     counters::Counters,
+    cpus::{POSSIBLE_CPUS, possible_cpus},
     doorbell::{self, Doorbell},
     grace::Grace,
     identities::IdentityTable,
@@ -101,6 +102,8 @@ pub enum ObjectError {
         "--xdp.allow-source names {given} networks of one address family; at most {ALLOWED_NETWORKS_MAX} are possible"
     )]
     ManyNetworks { given: usize },
+    #[error("counting the CPUs by {POSSIBLE_CPUS}; mount /sys, or leave the kernel out by --ebpf=off")]
+    Cpus(#[source] io::Error),
     #[error("this machine has {0} possible CPUs, more than the kernel program provides for")]
     ManyCpus(usize),
 }
@@ -229,7 +232,7 @@ impl Object {
     ///
     /// [`ObjectError`]; nothing stays behind in the kernel.
     pub fn load(object: &[u8], options: &LoadOptions) -> Result<Self, ObjectError> {
-        let cpus = possible_cpus();
+        let cpus = possible_cpus().map_err(ObjectError::Cpus)?;
         if cpus > RINGS_MAX {
             return Err(ObjectError::ManyCpus(cpus));
         }
@@ -488,10 +491,4 @@ fn mapped_bytes(elements: u32, element_bytes: usize) -> usize {
 
 fn own_fd(fd: BorrowedFd<'_>, map: &'static str) -> Result<OwnedFd, ObjectError> {
     fd.try_clone_to_owned().map_err(|source| ObjectError::MemoryMap { map, source })
-}
-
-/// CPUs that this machine may ever have; the kernel numbers them from 0.
-#[must_use]
-pub fn possible_cpus() -> usize {
-    aya::util::nr_cpus().unwrap_or(1)
 }
