@@ -60,13 +60,13 @@ pub fn word(text: &[u8]) -> u64 {
 #[must_use]
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     let last = one.len().saturating_sub(PIECE);
-    let mut difference = 0;
+    let mut is_same = true;
     for place in 0..PIECES {
         let from = (place * PIECE).min(last);
-        let ((low, high), (other_low, other_high)) = (piece(one, from), piece(other, from));
-        difference |= (low ^ other_low) | (high ^ other_high);
+        let pieces = [one, other].map(|text| text.get(from..).and_then(<[u8]>::first_chunk::<PIECE>));
+        is_same &= pieces[0] == pieces[1];
     }
-    difference == 0
+    is_same
 }
 
 /// The number that `value` spells, if it is up to sixteen digits without a sign, perhaps with a point among

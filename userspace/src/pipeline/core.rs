@@ -168,20 +168,20 @@ impl Core {
         };
         let recipe = hit.count();
         let (series, received) = (recipe.series, datagram.received);
-        // A division by one takes as long as any.
-        let amount = if recipe.is_scaled() { raw / recipe.divisor * recipe.scale } else { raw };
+        let amount = || raw / recipe.divisor * recipe.scale;
         // If a series is gone, it expired since; the slow path makes it anew.
         let (event, taken) = match recipe.action {
-            Action::Count if amount >= 0.0 => {
-                (MetricType::Counter, self.registry.add(series, amount, now).is_ok())
+            Action::Count if amount() >= 0.0 => {
+                (MetricType::Counter, self.registry.add(series, amount(), now).is_ok())
             }
-            Action::Gauge if !relative => {
-                let outcome = self.registry.set(series, amount, received, now);
+            // A division by one takes as long as any.
+            Action::Gauge if !relative && !recipe.is_scaled() => {
+                let outcome = self.registry.set(series, raw, received, now);
                 self.ledger.outdated_gauges += u64::from(outcome == Ok(SetOutcome::Older));
                 (MetricType::Gauge, outcome.is_ok())
             }
             Action::Observe if recipe.times == 1 => {
-                (MetricType::Observer, self.registry.observe(series, amount, 1, now).is_ok())
+                (MetricType::Observer, self.registry.observe(series, amount(), 1, now).is_ok())
             }
             _ => {
                 let recipe = *recipe;

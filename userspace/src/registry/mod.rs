@@ -262,7 +262,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`Stale`] if the series expired or is no gauge.
-    #[inline]
+    #[inline(always)]
     pub fn set(
         &mut self,
         id: SeriesId,
