@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod datagram;
+mod memory;
 
 pub mod kernel;
 pub mod listener;

@@ -13,18 +13,28 @@ const STEP: usize = 16;
 /// one, which may be just as good.
 pub(super) fn event(line: &[u8], dialects: Dialects) -> Option<Event<'_>> {
     let next = plain_line(line)?;
-    let (head, value, tail) = next.split?;
-    let (kind, divisor) = match sample::sample_type(str::from_utf8(tail.get(1..)?).ok()?) {
+    let (head, value, tail) = next.split.filter(|_| next.rest.is_none())?;
+    event_of((head, value, tail), line.get(..head.len() + 1 + value.len())?, dialects)
+}
+
+/// The same for a line that is split already, of which `front` is what stands before the tail.
+#[inline]
+pub(super) fn event_of<'a>(
+    (head, value, tail): (&'a [u8], &[u8], &[u8]),
+    front: &[u8],
+    dialects: Dialects,
+) -> Option<Event<'a>> {
+    let (kind, divisor) = match sample::sample_type(tail.get(1..)?) {
         SampleType::Counter => (EventKind::Counter, 1.0),
         SampleType::Gauge => (EventKind::Gauge { relative: matches!(value, [b'+' | b'-', ..]) }, 1.0),
         SampleType::Timer => (EventKind::Observer, 1000.0),
         SampleType::Observation => (EventKind::Observer, 1.0),
         SampleType::Set | SampleType::Unknown => return None,
     };
-    if next.rest.is_some() || !is_plain_name(head, dialects) {
+    if !is_plain_name(head, dialects) {
         return None;
     }
-    let raw = number::parse_last(line.get(..head.len() + 1 + value.len())?, value).ok()?;
+    let raw = number::parse_last(front, value).ok()?;
     let name = str::from_utf8(head).ok()?;
     Some(Event { name, kind, raw, divisor, times: 1, tags: &[], dogstatsd: false, cacheable: true })
 }
@@ -59,7 +69,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::line::{Parser, Tally};
+    use crate::line::{Parser, Tally, split_value};
 
     /// The event and the counts of the long way, and of the short one.
     fn both(dialects: Dialects, line: &[u8]) -> [Option<(String, Tally)>; 2] {
@@ -93,6 +103,14 @@ mod tests {
                 let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
                 let [long, short] = both(dialects, line);
                 prop_assert!(short.is_none() || long == short, "{:?} is not {:?}", short, long);
+                let split = split_value(line);
+                let of_parts = split.and_then(|(head, _, tail)| {
+                    Parser::new(dialects).plain_event(line, head.len(), tail.len())
+                });
+                let of_parts = of_parts.map(|event| format!("{event:?}"));
+                let text = |counted: Option<(String, Tally)>| counted.map(|(event, _)| event);
+                prop_assert!(of_parts.is_none() || of_parts == text(long));
+                prop_assert!(short.is_none() || of_parts == text(short));
             }
         }
     }

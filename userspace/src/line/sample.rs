@@ -18,13 +18,13 @@ pub(super) enum SampleType {
 }
 
 /// The type that `text` names; exactly, no spaces, no other case.
-pub(super) fn sample_type(text: &str) -> SampleType {
+pub(super) fn sample_type(text: &[u8]) -> SampleType {
     match text {
-        "c" => SampleType::Counter,
-        "g" => SampleType::Gauge,
-        "ms" => SampleType::Timer,
-        "h" | "d" => SampleType::Observation,
-        "s" => SampleType::Set,
+        b"c" => SampleType::Counter,
+        b"g" => SampleType::Gauge,
+        b"ms" => SampleType::Timer,
+        b"h" | b"d" => SampleType::Observation,
+        b"s" => SampleType::Set,
         _ => SampleType::Unknown,
     }
 }

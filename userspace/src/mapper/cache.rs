@@ -8,6 +8,7 @@ pub use super::line_key::LineKey;
 use super::line_key::{LineHasher, Shape};
 use super::line_table::LineTable;
 use super::line_text::LineText;
+use crate::memory::reserve_one;
 use crate::registry::SeriesId;
 use crate::sender::SenderId;
 
@@ -288,6 +289,7 @@ impl RecipeCache {
             promotable,
         };
         let index = if self.entries.len() < self.entries_max {
+            reserve_one(&mut self.entries, self.entries_max);
             self.entries.push(entry);
             self.entries.len() - 1
         } else {

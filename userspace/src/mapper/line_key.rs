@@ -106,6 +106,12 @@ impl LineHasher {
 }
 
 impl LineKey<'_> {
+    /// Bytes of the head, and of the tail.
+    #[must_use]
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.head.len(), self.tail.len())
+    }
+
     #[must_use]
     pub fn sender(&self) -> SenderId {
         SenderId((self.shape.0 >> 32) as u32)

@@ -72,7 +72,7 @@ struct Edge {
 }
 
 /// A segment of a name under look-up.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Part {
     from: u32,
     to: u32,
@@ -284,12 +284,9 @@ impl Machine {
         if self.nodes[0].lowest[of_type] == NONE {
             return None;
         }
-        let mut parts: SmallVec<[Part; SEGMENTS_INLINE]> = SmallVec::new();
-        let count = split(name, self.depth_max, &mut parts);
-        let parts = parts.as_slice();
-        if count > self.depth_max && !self.has_deep {
-            return None;
-        }
+        let (mut inline, mut more) = ([Part::default(); SEGMENTS_INLINE], SmallVec::new());
+        let count_max = if self.has_deep { usize::MAX } else { self.depth_max };
+        let (count, parts) = split(name, self.depth_max, count_max, &mut inline, &mut more)?;
         let mut best = NONE;
         let mut stack: SmallVec<[(u32, u32); STACK_INLINE]> = SmallVec::new();
         // The top of the stack, for mostly there is one way only.
@@ -444,30 +441,56 @@ fn find_choosy(
     of_type.find(|(rule, _)| accept(*rule as usize)).map_or(NONE, |(rule, _)| *rule)
 }
 
-/// Appends up to `count_max` of the first segments of the name; returns how many it has in all.
-fn split(name: &str, count_max: usize, parts: &mut SmallVec<[Part; SEGMENTS_INLINE]>) -> usize {
+/// How many segments the name has, and the first of them, up to `depth_max`; `None` if it has more than
+/// `count_max`. They lie in `inline`, or in `more` if they do not fit.
+#[inline]
+fn split<'a>(
+    name: &str,
+    depth_max: usize,
+    count_max: usize,
+    inline: &'a mut [Part; SEGMENTS_INLINE],
+    more: &'a mut SmallVec<[Part; SEGMENTS_INLINE]>,
+) -> Option<(usize, &'a [Part])> {
     let bytes = name.as_bytes();
+    let Some(mut dots) =
+        scan::block_dots(bytes).filter(|dots| (dots.count_ones() as usize) < SEGMENTS_INLINE)
+    else {
+        return split_apart(bytes, depth_max, count_max, more);
+    };
+    let count = dots.count_ones() as usize + 1;
+    if count > count_max {
+        return None;
+    }
+    let (mut from, end) = (0, u32::try_from(bytes.len()).ok()?);
+    for part in inline.iter_mut().take(count) {
+        // The last one has none behind it.
+        let to = dots.trailing_zeros().min(end);
+        *part = Part { from, to };
+        from = to + 1;
+        dots &= dots.wrapping_sub(1);
+    }
+    Some((count, inline.get(..count.min(depth_max))?))
+}
+
+/// The same of names that are long, short or of many segments.
+#[inline(never)]
+fn split_apart<'a>(
+    bytes: &[u8],
+    depth_max: usize,
+    count_max: usize,
+    parts: &'a mut SmallVec<[Part; SEGMENTS_INLINE]>,
+) -> Option<(usize, &'a [Part])> {
     let (mut count, mut from) = (0, 0);
-    let mut part = |to: u32| {
-        if count < count_max {
+    // Names are shorter than 4 GiB: a datagram is.
+    let place = |at: usize| u32::try_from(at).unwrap_or(NONE - 1);
+    for to in memchr::memchr_iter(b'.', bytes).chain([bytes.len()]).map(place) {
+        if count < depth_max {
             parts.push(Part { from, to });
         }
         count += 1;
         from = to + 1;
-    };
-    // Names are shorter than 4 GiB: a datagram is.
-    let place = |at: usize| u32::try_from(at).unwrap_or(NONE - 1);
-    match scan::block_dots(bytes) {
-        Some(mut dots) => {
-            while dots != 0 {
-                part(dots.trailing_zeros());
-                dots &= dots - 1;
-            }
-        }
-        None => memchr::memchr_iter(b'.', bytes).for_each(|at| part(place(at))),
     }
-    part(place(bytes.len()));
-    count
+    (count <= count_max).then_some((count, parts))
 }
 
 /// Where the segment after the split ones begins.

@@ -160,6 +160,13 @@ impl Template {
         }
     }
 
+    /// Whether [`Template::borrowed`] has nothing to lend.
+    #[inline]
+    #[must_use]
+    pub fn is_composed(&self) -> bool {
+        self.pieces.len() > 1
+    }
+
     /// The text for `name`, where it stands in the template or in the name as it is: nearly always.
     #[inline]
     #[must_use]

@@ -10,7 +10,7 @@ use crate::{
     datagram::{Datagram, Source},
     kernel::{object::Tables, promotion::Promotion},
     ledger::{EventError, Ledger, Mapping},
-    line::{EventKind, NextLine, Parser, Tally, any_line, block, number, plain_line},
+    line::{Event, EventKind, NextLine, Parser, Tally, any_line, block, number, plain_line},
     live::{Sampler, tap::Tap},
     mapper::{
         Captures, Mapper, MetricType,
@@ -345,28 +345,39 @@ impl Core {
     pub(super) fn take_cold(&mut self, line: &[u8], key: Option<&LineKey<'_>>, arrival: &Arrival) {
         if let Some(key) = key {
             self.cache.expect(key);
+            let (head_bytes, tail_bytes) = key.lengths();
+            if let Some(event) = self.parser.plain_event(line, head_bytes, tail_bytes) {
+                let tally = &mut self.ledger.tally;
+                tally.lines += 1;
+                tally.samples += 1;
+                tally.events += 1;
+                return self.take_event(&event, Some(key), arrival);
+            }
         }
         let mut tally = Tally::default();
         // The parser lends its scratch space to the events, so it leaves `self` for the time.
         let mut parser = std::mem::take(&mut self.parser);
-        parser.parse_line(line, &mut tally, &mut |event| {
-            let recipe = match self.resolve(&event, arrival.sender, arrival.now) {
-                Ok(recipe) => recipe,
-                Err(why) => return self.count_unrecorded(&why, event.times),
-            };
-            let relative = matches!(event.kind, EventKind::Gauge { relative: true });
-            // A series that was just found or made cannot be gone.
-            let _ = self.apply(&recipe, event.raw, relative, arrival);
-            self.count_mapping(&recipe, 1);
-            if recipe.overflow {
-                self.ledger.count_overflow(event.kind.into(), 1);
-            } else if let (true, Some(key)) = (event.cacheable, key)
-                && let Some(known) = self.cache.insert(key, recipe, operation(&recipe).is_some())
-            {
-                self.rename_gauge(known, &recipe);
-            }
-        });
+        parser.parse_line(line, &mut tally, &mut |event| self.take_event(&event, key, arrival));
         self.parser = parser;
         self.ledger.tally += &tally;
+    }
+
+    /// Maps an event and records it; remembers its line, if `key` is of it.
+    fn take_event(&mut self, event: &Event<'_>, key: Option<&LineKey<'_>>, arrival: &Arrival) {
+        let recipe = match self.resolve(event, arrival.sender, arrival.now) {
+            Ok(recipe) => recipe,
+            Err(why) => return self.count_unrecorded(&why, event.times),
+        };
+        let relative = matches!(event.kind, EventKind::Gauge { relative: true });
+        // A series that was just found or made cannot be gone.
+        let _ = self.apply(&recipe, event.raw, relative, arrival);
+        self.count_mapping(&recipe, 1);
+        if recipe.overflow {
+            self.ledger.count_overflow(event.kind.into(), 1);
+        } else if let (true, Some(key)) = (event.cacheable, key)
+            && let Some(known) = self.cache.insert(key, recipe, operation(&recipe).is_some())
+        {
+            self.rename_gauge(known, &recipe);
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Core {
             self.label_values.clear();
             let mut ends: SmallVec<[usize; 8]> = SmallVec::new();
             for (_, value) in &rule.labels {
-                if value.borrowed(event.name, &self.captures).is_none() {
+                if value.is_composed() {
                     value.expand(event.name, &self.captures, &mut self.label_values);
                     ends.push(self.label_values.len());
                 }

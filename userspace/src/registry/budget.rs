@@ -7,7 +7,9 @@
 
 use super::family::NO_VECTOR;
 use super::series::SeriesId;
-use super::{FamilyKind, Refusal, Registry, Resolved, SeriesRequest, histogram::HistogramOptions};
+use super::{
+    FamilyKind, Refusal, Registry, RegistryConfig, Resolved, SeriesRequest, histogram::HistogramOptions,
+};
 use crate::clock::Timestamp;
 use crate::registry::SummaryOptions;
 
@@ -39,6 +41,15 @@ impl Default for Overflow {
     fn default() -> Self {
         Self { live: 0, counter: SeriesId::NONE, observer: SeriesId::NONE }
     }
+}
+
+/// Series that there may be in all.
+pub(super) fn slots_max(config: RegistryConfig) -> usize {
+    config.series_max.saturating_add(overflow_max(config)) as usize
+}
+
+fn overflow_max(config: RegistryConfig) -> u32 {
+    (config.series_max / OVERFLOW_SHARE).max(OVERFLOW_SERIES_MIN)
 }
 
 impl Registry {
@@ -175,7 +186,7 @@ impl Registry {
 
     /// Whether there may be one overflow series more.
     pub(super) fn has_overflow_room(&self) -> bool {
-        self.overflow.live < (self.config.series_max / OVERFLOW_SHARE).max(OVERFLOW_SERIES_MIN)
+        self.overflow.live < overflow_max(self.config)
     }
 
     pub(super) fn overflow_made(&mut self) {

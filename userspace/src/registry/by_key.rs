@@ -119,9 +119,20 @@ impl<T: Keyed> ByKey<'_, T> {
     }
 }
 
-/// How many bytes both begin with.
+/// How many bytes both begin with. Eight are compared at once.
 fn common_prefix(one: Option<&[u8]>, other: &[u8]) -> usize {
-    one.unwrap_or_default().iter().zip(other).take_while(|(a, b)| a == b).count()
+    let one = one.unwrap_or_default();
+    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+    let mut same = 0;
+    for (a, b) in words {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return same + difference.trailing_zeros() as usize / 8;
+        }
+        same += 8;
+    }
+    let (one, other) = (one.get(same..).unwrap_or_default(), other.get(same..).unwrap_or_default());
+    same + one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
 /// The first eight bytes as a number of the same order. One that is shorter may seem equal to a longer one,
@@ -146,6 +157,12 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn a_common_prefix_is_as_long_as_byte_by_byte(one in "[ab]{0,3}a{0,20}b{0,3}", other in "a{0,20}[ab]{0,4}") {
+            let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+            prop_assert_eq!(common_prefix(Some(one.as_bytes()), other.as_bytes()), same);
+        }
+
         #[test]
         fn places_are_sorted_as_their_keys_compare(
             keys in proptest::collection::vec("(same|same prefix)?[\0ab]{0,24}", 0..150)

@@ -214,7 +214,7 @@ impl Registry {
             vectors: Vec::new(),
             vector_index: HashTable::new(),
             vectors_by_kind: [0; 4],
-            slots: Slots::default(),
+            slots: Slots::new(budget::slots_max(config)),
             series_index: HashTable::new(),
             deadlines: Deadlines::default(),
             reserved,

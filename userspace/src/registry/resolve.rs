@@ -254,7 +254,13 @@ impl Registry {
         };
         let all = &mut self.slots.all;
         all[id.index as usize].deadline = deadline;
-        self.series_index.insert_unique(spread(hash), id.index, |at| spread(all[*at as usize].hash));
+        let live = self.series_index.len();
+        // Few of many slots are found faster by the table itself.
+        if live < self.series_index.capacity() || live < all.len() / 2 {
+            self.series_index.insert_unique(spread(hash), id.index, |at| spread(all[*at as usize].hash));
+        } else {
+            self.series_index = index_of(all, live);
+        }
 
         let order = &mut self.families[family as usize].series;
         let first = order.is_empty();
@@ -313,6 +319,22 @@ impl Registry {
         state.write(&self.joined.key);
         state.finish()
     }
+}
+
+/// An index over all series, with room for as many again as there were.
+///
+/// A table that grows by itself asks for the hashes in its own order, so that each lies somewhere else; here
+/// they are read one behind the other.
+#[cold]
+fn index_of(all: &[Series], before: usize) -> HashTable<u32> {
+    let hash = |at: &u32| all.get(*at as usize).map_or(0, |series| spread(series.hash));
+    let mut index = HashTable::with_capacity(before + before.max(2));
+    for (at, series) in (0..).zip(all) {
+        if !matches!(series.value, Value::Vacant) {
+            index.insert_unique(spread(series.hash), at, hash);
+        }
+    }
+    index
 }
 
 /// Puts `item` into the place `free` of a list, or at its end, and into the index over it.

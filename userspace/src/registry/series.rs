@@ -6,6 +6,7 @@ use super::histogram::Histogram;
 use super::sender_gauge::SenderGauge;
 use super::summary::Summary;
 use crate::clock::Timestamp;
+use crate::memory::reserve_one;
 
 /// Names one series for as long as it lives; afterwards it names nothing, never another series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,9 +68,16 @@ const _: () = assert!(size_of::<Series>() <= 56);
 pub(super) struct Slots {
     pub(super) all: Vec<Series>,
     free: Vec<u32>,
+    /// How many there will be at most, but for a few.
+    series_max: usize,
 }
 
 impl Slots {
+    /// None yet, and addresses for so many when there are some.
+    pub(super) fn new(series_max: usize) -> Self {
+        Self { series_max, ..Self::default() }
+    }
+
     /// Live series.
     pub(super) fn live(&self) -> usize {
         // Slots that are worn out count as live: they are gone for good, as memory is.
@@ -106,6 +114,7 @@ impl Slots {
             return SeriesId { index, generation: slot.generation };
         }
         series.generation = 0;
+        reserve_one(&mut self.all, self.series_max);
         self.all.push(series);
         let index = u32::try_from(self.all.len() - 1).expect("the budget of series is below 2^32");
         SeriesId { index, generation: 0 }

@@ -191,3 +191,35 @@ fn a_wrong_verb_is_refused() {
     assert_eq!(fixture.registry.observe(gauge, 1.0, 1, NOW), Err(Stale));
     assert_eq!(fixture.registry.set(gauge, 1.0, NOW, NOW), Ok(SetOutcome::Applied));
 }
+
+#[test]
+fn a_series_is_found_again_however_many_came_and_went() {
+    let mut fixture = Fixture::new(RegistryConfig::default());
+    let mut live = Vec::new();
+    for round in 0..6_u32 {
+        // The first round leaves many slots empty behind it, the others some.
+        let (made, kept) = if round == 0 { (6000, 60) } else { (700 * round, 3) };
+        let values: Vec<String> = (0..made).map(|n| format!("{round}_{n}")).collect();
+        for (n, value) in (0..).zip(&values) {
+            let id = fixture.resolve(C, "x", &[("k", value.as_str())], None).unwrap();
+            if n % kept == 0 {
+                live.push((value.clone(), id));
+            }
+        }
+        for value in &values {
+            assert!(!fixture.resolved(C, "x", &[("k", value.as_str())], None, None).unwrap().created);
+        }
+        let all = fixture.registry.slots.all.len();
+        let stay: HashSet<SeriesId, foldhash::fast::RandomState> = live.iter().map(|(_, id)| *id).collect();
+        for index in 0..u32::try_from(all).unwrap() {
+            let id = fixture.registry.slots.id(index);
+            if !stay.contains(&id) {
+                fixture.registry.discard(id, NOW);
+            }
+        }
+        assert_eq!(fixture.registry.series_index.len(), live.len());
+        for (value, id) in &live {
+            assert_eq!(fixture.resolve(C, "x", &[("k", value.as_str())], None), Ok(*id));
+        }
+    }
+}
