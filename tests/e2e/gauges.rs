@@ -158,9 +158,9 @@ fn gauges_in_the_kernel_begin_anew_with_each_daemon() {
     std::thread::scope(|scope| scope.spawn(check_restarts).join().expect("the check panicked"));
 }
 
-/// Two lines of one gauge, which is gone a second after its last value.
+/// Two lines of one gauge, which is gone two seconds after its last value.
 const SHORT_LIVED: &str = "
-defaults: {ttl: 1s}
+defaults: {ttl: 2s}
 mappings:
 - {match: short.lived.*, name: short_lived}
 ";
